@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -82,6 +83,20 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 
 // forgotten returns how many commits the journal does not have any more.
 func (k *Key) forgotten() int64 { return k.Revision - int64(len(k.Journal)) - k.merged }
+
+// PointAt returns the recovery point at which the commit of a revision was made. Where snoozes of
+// one stage follow each other, the journal has the last one, which stands for all of them. ok is
+// false if the key has no such commit, or its journal does not have it any more.
+func (k *Key) PointAt(revision int64) (point string, ok bool) {
+	i := sort.Search(len(k.Journal), func(i int) bool { return k.Journal[i].Revision >= revision })
+	switch {
+	case revision < 0 || i == len(k.Journal):
+		return "", false
+	case k.Journal[i].Revision == revision, k.forgotten() == 0, revision >= k.Revision-int64(protocol.JournalShort):
+		return k.Journal[i].Stage, true // what is missing was merged into the next entry
+	}
+	return "", false
+}
 
 // warnOfJournal logs that a key has made so many commits that its flow can soon not be undone any
 // more. next is the key after a commit.

@@ -273,3 +273,52 @@ func TestNearlyFullJournalIsLoggedOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestPointAt has a key with three commits of a stage between snoozes of another one, and then more
+// commits than its journal is long.
+func TestPointAt(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		snoozes := 70
+		again := 0
+		flow := mustFlow(b, redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+			{Point: redisidem.Started, Work: outcome(redisidem.Next())},
+			{Point: "await", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if snoozes > 0 {
+					snoozes--
+					return redisidem.Snooze(time.Second, redisidem.JSON(202, "wait")).UntilCalled(), nil
+				}
+				return redisidem.Next(), nil
+			}},
+			{Point: "loop", Next: []string{"loop", redisidem.Finished}, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if again++; again%10 == 0 {
+					return redisidem.Interim("loop", redisidem.JSON(202, "more")), nil
+				}
+				return redisidem.Advance("loop"), nil
+			}},
+		}})
+		var key *redisidem.Key
+		for again == 0 {
+			var err error
+			key, err = sc.DoFlow(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+		}
+		// Revision 0 is that of the beginning, 1 to 70 are snoozes, and 71 is the end of await.
+		for revision, want := range map[int64]string{-1: "", 0: redisidem.Started, 1: "await", 42: "await", 71: "await", 72: "loop", 81: "loop", 82: "", 100: ""} {
+			if at, ok := key.PointAt(revision); at != want || ok != (want != "") {
+				b.Errorf("revision %d of %d was committed at %q, %t: want %q", revision, key.Revision, at, ok, want)
+			}
+		}
+		for range 7 {
+			var err error
+			key, err = sc.DoFlow(ctx, "k", request, flow)
+			mustBe(b, err, nil)
+		}
+		// 152 commits: the journal has the last 64, and the first one, which no commit has pushed out.
+		for revision, want := range map[int64]string{0: redisidem.Started, 50: "", 87: "", 88: "loop", 151: "loop"} {
+			if at, ok := key.PointAt(revision); at != want || ok != (want != "") {
+				b.Errorf("revision %d of %d was committed at %q, %t: want %q", revision, key.Revision, at, ok, want)
+			}
+		}
+	})
+}

@@ -18,6 +18,7 @@ type storedOutcome struct {
 	Leave    bool            `json:"leave,omitempty"`
 	Response *storedResponse `json:"response,omitempty"`
 	State    *[]byte         `json:"state,omitempty"`
+	Added    [][]byte        `json:"added,omitempty"` // to the state, as JSON
 	Effects  []effect.Effect `json:"effects,omitempty"`
 
 	Snooze      time.Duration `json:"snooze,omitempty"`
@@ -46,7 +47,8 @@ const storedParts = 8
 // record. They go through Config.Codec, bound to the key and the recovery point.
 //
 // EncodeOutcome also returns the outcome with its state marshalled. Return this one from the stage:
-// it is the same, byte for byte, that DecodeOutcome returns.
+// it is the same, byte for byte, that DecodeOutcome returns. Fields of [Outcome.AddState] are stored
+// as such, and added to the state that the key has when the outcome is committed.
 //
 // It checks the outcome as the commit does, so that work whose outcome Redis would refuse can be
 // rolled back. The errors are those of [Scope.WorkStage] for an outcome that cannot be stored:
@@ -77,10 +79,10 @@ func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 	if r := e.response; r != nil {
 		stored.Response = &storedResponse{Code: r.Code, Header: e.header, Body: r.Body}
 	}
-	if e.hasState {
-		state := append([]byte{}, e.state...) // nil would be no state in JSON
-		stored.State, o = &state, o.WithState(state)
+	if stored.State, stored.Added, err = o.storedState(); err != nil {
+		return nil, o, &InvalidError{Field: "Outcome.State", Reason: "cannot be stored as JSON: " + err.Error(), Err: err}
 	}
+	o = o.withStored(stored.State, stored.Added)
 	plain, err := json.Marshal(stored)
 	if err != nil {
 		return nil, o, &InvalidError{Field: "Outcome", Reason: "cannot be encoded: " + err.Error(), Err: err}
@@ -122,10 +124,39 @@ func (st *Stage) DecodeOutcome(b []byte) (Outcome, error) {
 		}
 		o.Response = &Response{Code: r.Code, Header: header, Body: r.Body}
 	}
-	if stored.State != nil {
-		o.state, o.hasState = *stored.State, true
+	return o.withStored(stored.State, stored.Added), nil
+}
+
+// storedState returns the state that the outcome sets, nil for none, and what it adds to the state.
+func (o Outcome) storedState() (state *[]byte, added [][]byte, err error) {
+	if o.hasState {
+		b, err := marshalState(o.state)
+		if err != nil {
+			return nil, nil, err
+		}
+		b = append([]byte{}, b...) // nil would be no state in JSON
+		state = &b
 	}
-	return o, nil
+	for _, v := range o.added {
+		b, err := toJSON(v)
+		if err != nil {
+			return nil, nil, err
+		}
+		added = append(added, b)
+	}
+	return state, added, nil
+}
+
+// withStored returns the outcome with what storedState has returned.
+func (o Outcome) withStored(state *[]byte, added [][]byte) Outcome {
+	if state != nil {
+		o = o.WithState(*state)
+	}
+	o.added = nil
+	for _, b := range added {
+		o = o.AddState(json.RawMessage(b))
+	}
+	return o
 }
 
 // check encodes an outcome as the commit of this stage would.

@@ -177,3 +177,41 @@ func TestStoredSnoozeSleeps(t *testing.T) {
 		}
 	})
 }
+
+// TestStoredStateIsAddedToTheStateOfItsRecord decodes an outcome after Redis has lost the record and
+// an earlier stage has left another state in the new one.
+func TestStoredStateIsAddedToTheStateOfItsRecord(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		charge, state := 1, map[string]int(nil)
+		var kept []byte
+		crash := errors.New("crash")
+		flow := mustFlow(b, redisidem.FlowConfig{Name: "f", Version: 1, Stages: []redisidem.FlowStage{
+			{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Next().AddState(map[string]int{"charge": charge, "order": 0}), nil
+			}},
+			{Point: "order", Work: func(_ context.Context, st *redisidem.Stage) (o redisidem.Outcome, err error) {
+				if kept != nil {
+					return st.DecodeOutcome(kept)
+				}
+				if kept, o, err = st.EncodeOutcome(redisidem.Next().AddState(map[string]int{"order": 9})); err == nil {
+					err = crash
+				}
+				return o, err
+			}},
+			{Point: "end", Work: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				state = nil
+				return redisidem.Finish(redisidem.JSON(200, "done")), st.State(&state)
+			}},
+		}})
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, crash)
+		b.server.FlushAll()
+		charge = 2
+		_, err = sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if state["charge"] != 2 || state["order"] != 9 {
+			b.Errorf("the state is %v, want charge 2 and order 9", state)
+		}
+	})
+}

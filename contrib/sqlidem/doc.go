@@ -43,8 +43,14 @@
 //     record and there is another number of commits.
 //   - a record that is made after the first of Config.FingerprintKeys has changed, when Redis has
 //     lost the one before it.
-//   - a failover of Redis that loses more than 64 commits of one key, which is how far its journal
-//     goes back.
+//   - a failover of Redis that loses commits of a key which then makes more than 64 further ones,
+//     snoozes not counted, before it comes to the stage again: its journal goes back that far.
+//   - a commit that the stage makes without the Store, such as a Snooze in front of it, after a
+//     failover has lost the commit of its visit. It may be taken for that visit, and the work runs
+//     again: let all outcomes of the stage come from the Store.
+//   - a stage that was renamed, or that reads another form of state, while rows of its old form
+//     exist, which is until [Store.Prune]. A later version of the flow gets the outcome that was
+//     stored, without an Adopt, if the record has expired meanwhile.
 //
 // # One run
 //

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"sort"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -40,27 +39,13 @@ func made(st *redisidem.Stage) row {
 func passed(rows []row, st *redisidem.Stage, point string) int {
 	now, before := made(st), int64(-1)
 	for i, r := range rows {
-		if r.recordCreatedAt != now.recordCreatedAt || r.revision <= before || r.revision >= now.revision ||
-			!committedAt(st.Key().Journal, now.revision, r.revision, point) {
+		at, known := st.Key().PointAt(r.revision)
+		if r.recordCreatedAt != now.recordCreatedAt || r.revision <= before || r.revision >= now.revision || known && at != point {
 			return i
 		}
 		before = r.revision
 	}
 	return len(rows)
-}
-
-// journalLength is how many commits the journal of each record goes back, at least.
-const journalLength = 64
-
-// committedAt reports whether a commit of the record was made at a point, as far as the journal
-// knows. now is the revision of the record. Where snoozes follow each other, the journal has the
-// last one.
-func committedAt(journal []redisidem.JournalEntry, now, revision int64, point string) bool {
-	i := sort.Search(len(journal), func(i int) bool { return journal[i].Revision >= revision })
-	if i == len(journal) || journal[i].Revision > revision && revision < now-journalLength {
-		return true // it is not in the journal any more
-	}
-	return journal[i].Stage == point
 }
 
 // find finds the row of the visit among those of its point. It sets the row's name and ordinal.

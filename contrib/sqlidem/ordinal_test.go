@@ -369,3 +369,50 @@ func TestVisitsBeyondTheJournalAreFound(t *testing.T) {
 		}
 	}
 }
+
+// TestVisitIsFoundAfterAFailoverAndManySnoozes loses the last commits of a record, which is then
+// snoozed more often than its journal is long.
+func TestVisitIsFoundAfterAFailoverAndManySnoozes(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, server := scope(t)
+		store := db.store(t)
+		waits := 1
+		flow := newFlow(t,
+			store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes("hold", redisidem.Next), undoes("release")),
+			redisidem.FlowStage{Point: "await", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				if waits > 0 {
+					waits--
+					return redisidem.Snooze(time.Second, redisidem.JSON(202, "wait")).UntilCalled(), nil
+				}
+				return redisidem.Next(), nil
+			}},
+			store.FlowStage(redisidem.FlowStage{Point: "order"}, writes("order", ordered), nil),
+		)
+		call := func() *redisidem.Key {
+			t.Helper()
+			key, err := sc.DoFlow(t.Context(), "k", request, flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return key
+		}
+		redis := server.Client()
+		record := call().Record()
+		back, err := redis.HGetAll(t.Context(), record).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := string(call().Response.Body)
+		if err := errors.Join(redis.Del(t.Context(), record).Err(), redis.HSet(t.Context(), record, back).Err()); err != nil {
+			t.Fatal(err)
+		}
+		waits = 80
+		for range waits {
+			call()
+		}
+		if got := string(call().Response.Body); got != want {
+			t.Errorf("the answer is %s, and was %s", got, want)
+		}
+		db.wantRows(t, map[string]int{"hold": 1, "order": 1})
+	})
+}
