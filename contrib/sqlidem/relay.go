@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -25,7 +26,8 @@ type RelayConfig struct {
 	// process ends, or loses the relay's lease, before the event is removed from the outbox. After
 	// an error the event is tried again later, and the later events of its key wait for it.
 	//
-	// All events wait while Publish runs, so it must return when its context ends. The context ends
+	// All events wait while Publish runs, so it must return when its context ends. Events that have
+	// failed before come after the others. The context ends
 	// after PublishTimeout, which is an error like others, and when the relay is stopped.
 	Publish func(ctx context.Context, e Event) error
 	// PublishTimeout bounds each call of Publish. At least 1 ms, at most Lease - 1 s. Default: 10
@@ -133,21 +135,34 @@ func (r *Relay) Drain(ctx context.Context) (published int, err error) {
 	}
 }
 
-// batch publishes a batch. It returns how many events it has published, and whether there may be
-// more that are due.
+// batch publishes a batch, and then events that have failed before, for about a PublishTimeout: many
+// of them do not keep the others waiting. It returns how many events it has published, and whether
+// there may be more that are due.
 func (r *Relay) batch(ctx context.Context) (published int, more bool, err error) {
 	until, mine, err := r.claim(ctx)
 	if !mine || err != nil {
 		return 0, false, err
 	}
-	events, err := r.read(ctx)
+	events, err := r.read(ctx, unfailed)
 	if err != nil {
 		return 0, false, err
 	}
+	again, err := r.read(ctx, dueAgain)
+	if err != nil {
+		return 0, false, err
+	}
+	more = len(events) == r.cfg.Batch
 	failed := make(map[string]bool)
-	for _, e := range events {
+	var began time.Time
+	for i, e := range slices.Concat(events, again) {
 		if failed[e.Key] {
 			continue
+		}
+		if i == len(events) {
+			began = time.Now()
+		}
+		if i > len(events) && time.Since(began) >= r.cfg.PublishTimeout {
+			break
 		}
 		left := time.Until(until)
 		if left <= 0 {
@@ -165,9 +180,10 @@ func (r *Relay) batch(ctx context.Context) (published int, more bool, err error)
 		failed[e.Key] = !sent
 		if sent {
 			published++
+			more = more || i >= len(events) // the later events of its key
 		}
 	}
-	return published, len(events) == r.cfg.Batch, nil
+	return published, more, nil
 }
 
 // publish publishes an event and removes it, or postpones it. It reports whether it was published.
@@ -217,14 +233,24 @@ func (r *Relay) release(ctx context.Context) {
 	}
 }
 
-// read returns the oldest events that do not wait for an earlier one of their key.
-func (r *Relay) read(ctx context.Context) (events []Event, err error) {
+// The conditions and the orders in which events are read.
+const (
+	// unfailed are the oldest events of which neither they nor an earlier one of their key has
+	// failed.
+	unfailed = `NOT EXISTS (SELECT 1 FROM redisidem_outbox b WHERE b.key_name = o.key_name AND b.id <= o.id AND b.failures > 0) ORDER BY id`
+	// dueAgain are events that have failed and are to be tried again: those first that are due for
+	// longest. Each is the first one of its key.
+	dueAgain = `o.failures > 0 AND o.not_before <= {now} AND NOT EXISTS (SELECT 1 FROM redisidem_outbox b WHERE b.key_name = o.key_name AND b.id < o.id)
+		ORDER BY not_before, id`
+)
+
+// read returns up to Batch events.
+func (r *Relay) read(ctx context.Context, which string) (events []Event, err error) {
 	s := r.store
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	rows, err := s.db.QueryContext(ctx, s.dialect.statement(`SELECT id, key_name, topic, payload, created_at, failures FROM redisidem_outbox o
-		WHERE NOT EXISTS (SELECT 1 FROM redisidem_outbox b WHERE b.key_name = o.key_name AND b.id <= o.id AND b.not_before > {now})
-		ORDER BY id LIMIT ?`), r.cfg.Batch)
+		WHERE `+which+` LIMIT ?`), r.cfg.Batch)
 	if err != nil {
 		return nil, fmt.Errorf("sqlidem: read the outbox: %w", err)
 	}

@@ -52,6 +52,38 @@ func TestHangingPublishHoldsUpItsKeyOnly(t *testing.T) {
 	})
 }
 
+// TestManyHangingKeysDoNotHoldUpTheOthers has more keys that hang than events in a batch, in front
+// of one that does not.
+func TestManyHangingKeysDoNotHoldUpTheOthers(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		store := db.store(t)
+		publishes(t, store, "a", "d", "e", "f", "g", "k")
+		var r receiver
+		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+		defer stop()
+		calls := make(map[byte]int)
+		relay(t, store, &r, func(c *sqlidem.RelayConfig) {
+			// The five that hang are due again before all of them were tried.
+			c.Batch, c.PublishTimeout, c.MaxBackoff = 2, 300*time.Millisecond, time.Second
+			c.Publish = func(ctx context.Context, e sqlidem.Event) error {
+				calls[e.Payload[0]]++
+				if e.Payload[0] != 'k' {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				err := r.publish(ctx, e)
+				if r.of("k") == "one0 one1 two0 two1" {
+					stop()
+				}
+				return err
+			}
+		}).Run(ctx)
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			t.Errorf("after %v calls the receiver has %q", calls, r.of("k"))
+		}
+	})
+}
+
 // TestSlowPublishIsNotRepeated has a receiver that takes longer than the lease for each event, and
 // ignores its context.
 func TestSlowPublishIsNotRepeated(t *testing.T) {
