@@ -215,7 +215,7 @@ var shared = []struct {
 		name:  "the time as text",
 		from:  "time[1] ..",
 		lines: []string{"time[1] .. string.rep('0', 6 - #time[2]) .. time[2]"},
-		in:    []string{"abandon", "cancel", "claim", "commit", "create", "pause", "requeue", "update"},
+		in:    []string{"abandon", "cancel", "claim", "commit", "create", "pause", "requeue", "resume", "update"},
 	},
 	{
 		name: "texts, which makes a reply with texts",

@@ -12,8 +12,9 @@
 --   GONE    nonce: there is no such pause
 --   DAMAGED nonce; what is wrong: a key is not a hash
 --
--- Safe to repeat: yes. The second time there is no such pause. redis.call: 7 (HGET twice, TIME,
--- HSET, PEXPIRE, HDEL, and HSET, or PEXPIRE after the last pause); 1 for GONE (HGET).
+-- Safe to repeat: yes. The second time there is no such pause.
+-- redis.call: 7 (HGET twice, TIME, HSET, PEXPIRE, HDEL, and HSET, or PEXPIRE after the last pause);
+-- 1 for GONE (HGET).
 local nonce, flow = ARGV[1], ARGV[2]
 
 local pauses = redis.pcall('HGET', KEYS[1], '#')

@@ -175,12 +175,17 @@ func (c *gatewayCommand) replace(earlier *gatewayCommand, parts *gatewayParts, l
 	if err != nil {
 		return err
 	}
+	console, err := parts.console.prepare(operators)
+	if err != nil {
+		return err
+	}
 	if err := parts.gateway.Reload(*a.gateway); err != nil {
 		return c.explain(err)
 	}
 	parts.values.replace(a.service.Codec)
 	parts.listener.Replace(a.tls)
-	return parts.console.replace(operators)
+	parts.console.replace(console)
+	return nil
 }
 
 // operatorService returns a view of a service for operators. Their acts must not shorten the life

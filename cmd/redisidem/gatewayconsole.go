@@ -46,7 +46,7 @@ func (c *gatewayConsole) open(listen string, service *redisidem.Service, activit
 	}
 	cfg.Logger, cfg.Activity = log, activity
 	p := &consolePages{cfg: cfg}
-	err = p.replace(service)
+	p.current, err = p.prepare(service)
 	return p, err
 }
 
@@ -59,28 +59,29 @@ type consolePages struct {
 	closed  bool
 }
 
-// replace makes a service that of all further requests. Live pages of the one before end, and their
-// browsers connect again. A nil console has none.
-func (p *consolePages) replace(service *redisidem.Service) error {
+// prepare makes a console of a service, for replace. It is nil if p is.
+func (p *consolePages) prepare(service *redisidem.Service) (*console.Console, error) {
 	if p == nil {
-		return nil
+		return nil, nil
 	}
 	cfg := p.cfg
 	cfg.Check = service.Check
-	next, err := console.New(redisidem.NewInspector(service), cfg)
-	if err != nil {
-		return err
+	return console.New(redisidem.NewInspector(service), cfg)
+}
+
+// replace gives all further requests to a console. Live pages of the one before end, and their
+// browsers connect again. A nil p has none.
+func (p *consolePages) replace(next *console.Console) {
+	if p == nil {
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.current != nil {
-		p.current.Close()
-	}
+	p.current.Close()
 	if p.closed {
 		next.Close()
 	}
 	p.current = next
-	return nil
 }
 
 // ServeHTTP serves the console with its present service.

@@ -49,23 +49,28 @@ func TestConsoleActsWithTheServiceOfTheLastReload(t *testing.T) {
 	if page := keys(); !strings.Contains(page, "shop-of-first") {
 		t.Errorf("before the reload: %s", page)
 	}
-	if err := pages.replace(open("second")); err != nil {
-		t.Fatal(err)
+	replace := func(namespace string) {
+		next, err := pages.prepare(open(namespace))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages.replace(next)
 	}
+	replace("second")
 	if page := keys(); !strings.Contains(page, "shop-of-second") || strings.Contains(page, "shop-of-first") {
 		t.Errorf("after the reload: %s", page)
 	}
 	pages.Close()
-	if err := pages.replace(open("third")); err != nil {
-		t.Fatal(err)
-	}
+	replace("third")
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/live", http.NoBody)
 	r.RemoteAddr = "127.0.0.1:1"
 	pages.ServeHTTP(w, r) // it would not return
-	if err := (*consolePages)(nil).replace(nil); err != nil {
-		t.Errorf("without a console: %v", err)
+	var none *consolePages
+	if next, err := none.prepare(nil); next != nil || err != nil {
+		t.Errorf("without a console: %v, %v", next, err)
 	}
+	none.replace(nil) // it does not panic
 }
 
 // TestOperatorsKeepRecordsForTheLongestRetention has a configuration that a reload replaces.

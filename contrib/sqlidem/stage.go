@@ -22,6 +22,8 @@ type Work func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.
 // transaction. If an earlier run of this visit was committed, it returns the stored outcome, and
 // work does not run.
 //
+// All outcomes of a flow's stage should come from the Store: see the promise of the package.
+//
 // The errors of work are returned as they are. Otherwise the error matches one of these, and
 // nothing was committed unless it says so:
 //

@@ -42,7 +42,8 @@ const (
 	ackWait     = time.Second // after which the broker delivers again
 	subscribers = 8           // in each process
 	workTime    = 2 * time.Millisecond
-	life        = time.Second // of a process
+	firstLife   = 150 * time.Millisecond // of the first process, for which all messages take too long
+	laterLife   = time.Second
 
 	orders, receipts = "orders", "receipts" // topics
 	runs             = "runs"               // the Redis key that counts the runs of the handler
@@ -215,6 +216,7 @@ func TestEachMessageIsHandledOnceByKilledConsumers(t *testing.T) {
 
 	ledger := child.NewLedger(t)
 	began, kills := time.Now(), 0
+	life := firstLife // so that messages are left, also of a few
 	for settled := false; !settled; {
 		p, err := child.Start(t, "worker", ledger, redisVariable+"="+server.Addr(), natsVariable+"="+b.url)
 		if err == nil {
@@ -224,6 +226,7 @@ func TestEachMessageIsHandledOnceByKilledConsumers(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(life)
+		life = laterLife
 		if settled = b.settled(); !settled {
 			kills++ // with messages that are not handled
 		}

@@ -8,7 +8,8 @@ import (
 )
 
 // ChangedKeys returns the fields that give requests other keys in next than in r. It compares the
-// policies that each request has in both, as far as both protect it: a route that only one has is
+// policies that each request has in both, unless neither protects it: a policy that protects nothing
+// keeps the place of the keys for the one that protects again. A route that only one has is
 // compared with the routes, or the defaults, that its requests have in the other. A field is named
 // after the route of next, or after that of r if next has none for the request. Policies that
 // [Policies.Complete] refuses have none.
@@ -28,7 +29,7 @@ func (r Policies) ChangedKeys(next Policies) (fields []string) {
 	eachSample(r.patterns(), next.patterns(), r.protectedMethods(), func(sample *http.Request) {
 		i, j := r.find(before, sample), next.find(after, sample)
 		now, then := r.policy(i), next.policy(j)
-		if !now.protects(sample.Method) || !then.protects(sample.Method) {
+		if !now.protects(sample.Method) && !then.protects(sample.Method) {
 			return
 		}
 		where := next.fieldOf(j)

@@ -31,7 +31,12 @@ func TestChangedKeysComparesThePoliciesOfEachRequest(t *testing.T) {
 			"a method that neither protects", "{match: /orders/, key_prefix: o-}", "{match: /orders/, key_prefix: o-}, {match: GET /orders/}", "", "",
 		},
 		{
-			"a route that the first protects and the second does not", wide, wide + ", {match: POST /orders/special, protect: false}", "", "",
+			// It may protect again, in another place.
+			"a route that the first protects and the second does not", wide, wide + ", {match: POST /orders/special, protect: false}",
+			"routes[POST /orders/special].key_prefix", "routes[POST /orders/{id}].key_prefix",
+		},
+		{
+			"a route that protects no more and keeps its place", wide, wide + ", {match: POST /orders/special, protect: false, key_prefix: o-}", "", "",
 		},
 		{
 			"GET has HEAD", "{match: GET /orders/, methods: [GET, HEAD], key_prefix: o-}",
