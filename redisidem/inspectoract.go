@@ -47,8 +47,8 @@ func (a Act) audit(what string) (*protocol.Audit, error) {
 
 // Unlock takes the lease on a key away from its worker, as [Scope.Unlock] does. It is the lease
 // that the caller has read: if the key was claimed, canceled or unlocked since, Unlock returns
-// [ErrStale] and changes nothing. A worker that has committed a stage under the same lease loses it. It takes
-// one round trip.
+// [ErrStale] and changes nothing. A worker that has committed a stage under the same lease loses
+// it. It takes one round trip.
 //
 // It also returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only
 // read.

@@ -291,7 +291,8 @@ func TestPointAt(t *testing.T) {
 				return redisidem.Next(), nil
 			}},
 			{Point: "loop", Next: []string{"loop", redisidem.Finished}, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if again++; again%10 == 0 {
+				again++
+				if again%10 == 0 {
 					return redisidem.Interim("loop", redisidem.JSON(202, "more")), nil
 				}
 				return redisidem.Advance("loop"), nil
@@ -314,7 +315,8 @@ func TestPointAt(t *testing.T) {
 			key, err = sc.DoFlow(ctx, "k", request, flow)
 			mustBe(b, err, nil)
 		}
-		// 152 commits: the journal has the last 64, and the first one, which no commit has pushed out.
+		// 152 commits: the journal has the last 64, and the first one, which no commit has pushed
+		// out.
 		for revision, want := range map[int64]string{0: redisidem.Started, 50: "", 87: "", 88: "loop", 151: "loop"} {
 			if at, ok := key.PointAt(revision); at != want || ok != (want != "") {
 				b.Errorf("revision %d of %d was committed at %q, %t: want %q", revision, key.Revision, at, ok, want)

@@ -47,8 +47,8 @@ const storedParts = 8
 // record. They go through Config.Codec, bound to the key and the recovery point.
 //
 // EncodeOutcome also returns the outcome with its state marshalled. Return this one from the stage:
-// it is the same, byte for byte, that DecodeOutcome returns. Fields of [Outcome.AddState] are stored
-// as such, and added to the state that the key has when the outcome is committed.
+// it is the same, byte for byte, that DecodeOutcome returns. Fields of [Outcome.AddState] are
+// stored as such, and added to the state that the key has when the outcome is committed.
 //
 // It checks the outcome as the commit does, so that work whose outcome Redis would refuse can be
 // rolled back. The errors are those of [Scope.WorkStage] for an outcome that cannot be stored:

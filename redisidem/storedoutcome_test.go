@@ -178,8 +178,8 @@ func TestStoredSnoozeSleeps(t *testing.T) {
 	})
 }
 
-// TestStoredStateIsAddedToTheStateOfItsRecord decodes an outcome after Redis has lost the record and
-// an earlier stage has left another state in the new one.
+// TestStoredStateIsAddedToTheStateOfItsRecord decodes an outcome after Redis has lost the record
+// and an earlier stage has left another state in the new one.
 func TestStoredStateIsAddedToTheStateOfItsRecord(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		sc := b.service(redisidem.Config{}).Scope("a")

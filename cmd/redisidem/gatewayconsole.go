@@ -62,7 +62,7 @@ type consolePages struct {
 // prepare makes a console of a service, for replace. It is nil if p is.
 func (p *consolePages) prepare(service *redisidem.Service) (*console.Console, error) {
 	if p == nil {
-		return nil, nil
+		return nil, nil //nolint:nilnil // none is wanted
 	}
 	cfg := p.cfg
 	cfg.Check = service.Check

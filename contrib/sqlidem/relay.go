@@ -135,9 +135,9 @@ func (r *Relay) Drain(ctx context.Context) (published int, err error) {
 	}
 }
 
-// batch publishes a batch, and then events that have failed before, for about a PublishTimeout: many
-// of them do not keep the others waiting. It returns how many events it has published, and whether
-// there may be more that are due.
+// batch publishes a batch, and then events that have failed before, for about a PublishTimeout:
+// many of them do not keep the others waiting. It returns how many events it has published, and
+// whether there may be more that are due.
 func (r *Relay) batch(ctx context.Context) (published int, more bool, err error) {
 	until, mine, err := r.claim(ctx)
 	if !mine || err != nil {
