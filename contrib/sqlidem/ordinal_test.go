@@ -36,6 +36,29 @@ func newFlow(t *testing.T, stages ...redisidem.FlowStage) *redisidem.Flow {
 	return flow
 }
 
+// awaits returns a stage that ends with an outcome as long as there are waits, and then goes on.
+func awaits(point string, waits *int, wait redisidem.Outcome) redisidem.FlowStage {
+	return redisidem.FlowStage{Point: point, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		if *waits > 0 {
+			*waits--
+			return wait, nil
+		}
+		return redisidem.Next(), nil
+	}}
+}
+
+// calls returns a function that calls a flow with one key.
+func calls(t *testing.T, sc *redisidem.Scope, flow *redisidem.Flow) func() *redisidem.Key {
+	return func() *redisidem.Key {
+		t.Helper()
+		key, err := sc.DoFlow(t.Context(), "k", request, flow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+}
+
 // wantRows checks how often each work was done.
 func (db *database) wantRows(t *testing.T, want map[string]int) {
 	t.Helper()
@@ -67,13 +90,7 @@ func TestVisitIsFoundAfterAnotherNumberOfCommits(t *testing.T) {
 			}
 			flow := newFlow(
 				t, store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes(name("hold"), redisidem.Next), undoes(name("release"))),
-				redisidem.FlowStage{Point: "await", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-					if waits > 0 {
-						waits--
-						return redisidem.Snooze(time.Second, redisidem.JSON(202, "wait")).UntilCalled(), nil
-					}
-					return redisidem.Next(), nil
-				}},
+				awaits("await", &waits, redisidem.Snooze(time.Second, redisidem.JSON(202, "wait")).UntilCalled()),
 				store.FlowStage(redisidem.FlowStage{Point: "order"}, writes(name("order"), end), nil),
 			)
 			answer := ""
@@ -138,13 +155,7 @@ func TestVisitsOfALoopAreFoundOneByOne(t *testing.T) {
 			return errors.Join(undo(ctx, st), once(fmt.Sprint("undo ", undone)))
 		}
 		flow := newFlow(t,
-			redisidem.FlowStage{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if waits > 0 {
-					waits--
-					return redisidem.Interim(redisidem.Started, redisidem.JSON(202, "wait")), nil
-				}
-				return redisidem.Next(), nil
-			}},
+			awaits(redisidem.Started, &waits, redisidem.Interim(redisidem.Started, redisidem.JSON(202, "wait"))),
 			pack,
 			store.FlowStage(redisidem.FlowStage{Point: "send"}, writes("send", func() redisidem.Outcome { return redisidem.Fail(redisidem.JSON(409, "full")) }), nil),
 		)
@@ -181,25 +192,12 @@ func TestVisitIsFoundAfterAFailoverThatLostCommits(t *testing.T) {
 		waits := 0
 		flow := newFlow(t,
 			store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes("hold", redisidem.Next), nil),
-			redisidem.FlowStage{Point: "await", Next: []string{"await", "order"}, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if waits > 0 {
-					waits--
-					return redisidem.Interim("await", redisidem.JSON(202, "wait")), nil
-				}
-				return redisidem.Advance("order"), nil
-			}},
+			awaits("await", &waits, redisidem.Interim("await", redisidem.JSON(202, "wait"))),
 			store.FlowStage(redisidem.FlowStage{Point: "order"}, writes("order", func() redisidem.Outcome {
 				return redisidem.Interim("order", redisidem.JSON(202, time.Now().String()))
 			}), nil),
 		)
-		call := func() *redisidem.Key {
-			t.Helper()
-			key, err := sc.DoFlow(t.Context(), "k", request, flow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return key
-		}
+		call := calls(t, sc, flow)
 		waits = 1
 		redis := server.Client()
 		keys, err := redis.Keys(t.Context(), "*"+call().ID()).Result()
@@ -335,13 +333,7 @@ func TestVisitsBeyondTheJournalAreFound(t *testing.T) {
 	const many = 150
 	runs, waits := 0, 0
 	flow := newFlow(t,
-		redisidem.FlowStage{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-			if waits > 0 {
-				waits--
-				return redisidem.Interim(redisidem.Started, redisidem.JSON(202, "wait")), nil
-			}
-			return redisidem.Next(), nil
-		}},
+		awaits(redisidem.Started, &waits, redisidem.Interim(redisidem.Started, redisidem.JSON(202, "wait"))),
 		store.FlowStage(redisidem.FlowStage{Point: "pack", Next: []string{"pack", redisidem.Finished}},
 			func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) (redisidem.Outcome, error) {
 				runs++
@@ -379,23 +371,10 @@ func TestVisitIsFoundAfterAFailoverAndManySnoozes(t *testing.T) {
 		waits := 1
 		flow := newFlow(t,
 			store.FlowStage(redisidem.FlowStage{Point: redisidem.Started}, writes("hold", redisidem.Next), undoes("release")),
-			redisidem.FlowStage{Point: "await", Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
-				if waits > 0 {
-					waits--
-					return redisidem.Snooze(time.Second, redisidem.JSON(202, "wait")).UntilCalled(), nil
-				}
-				return redisidem.Next(), nil
-			}},
+			awaits("await", &waits, redisidem.Snooze(time.Second, redisidem.JSON(202, "wait")).UntilCalled()),
 			store.FlowStage(redisidem.FlowStage{Point: "order"}, writes("order", ordered), nil),
 		)
-		call := func() *redisidem.Key {
-			t.Helper()
-			key, err := sc.DoFlow(t.Context(), "k", request, flow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return key
-		}
+		call := calls(t, sc, flow)
 		redis := server.Client()
 		record := call().Record()
 		back, err := redis.HGetAll(t.Context(), record).Result()

@@ -26,9 +26,9 @@ type RelayConfig struct {
 	// process ends, or loses the relay's lease, before the event is removed from the outbox. After
 	// an error the event is tried again later, and the later events of its key wait for it.
 	//
-	// All events wait while Publish runs, so it must return when its context ends. Events that have
-	// failed before come after the others. The context ends
-	// after PublishTimeout, which is an error like others, and when the relay is stopped.
+	// All events wait while Publish runs, so it must return when its context ends. The context ends
+	// after PublishTimeout, which is an error like others, and when the relay is stopped. Events
+	// that have failed before come after the others.
 	Publish func(ctx context.Context, e Event) error
 	// PublishTimeout bounds each call of Publish. At least 1 ms, at most Lease - 1 s. Default: 10
 	// s, or half of Lease if that is less.

@@ -8,11 +8,11 @@ import (
 )
 
 // ChangedKeys returns the fields that give requests other keys in next than in r. It compares the
-// policies that each request has in both, unless neither protects it: a policy that protects
-// nothing keeps the place of the keys for the one that protects again. A route that only one has is
-// compared with the routes, or the defaults, that its requests have in the other. A field is named
-// after the route of next, or after that of r if next has none for the request. Policies that
-// [Policies.Complete] refuses have none.
+// policies that each request has in both, unless neither protects it. A route that only one has is
+// compared with the routes, or the defaults, that its requests have in the other. So a policy that
+// protects nothing says where keys were, or will be: protection that is taken away and given back
+// by two reloads must not move them. A field is named after the route of next, or after that of r
+// if next has none for the request. Policies that [Policies.Complete] refuses have none.
 func (r Policies) ChangedKeys(next Policies) (fields []string) {
 	if r.Complete() != nil || next.Complete() != nil {
 		return nil

@@ -56,8 +56,8 @@ func (p *pattern) accepts(method string) bool {
 }
 
 // segment returns segment i of the paths with n segments that match. ok is false if no such path
-// matches.
-// A path that lacks only its last slash matches too, if no other pattern matches it better.
+// matches. A path that lacks only its last slash matches too, if no other pattern matches it
+// better.
 func (p *pattern) segment(i, n int) (s segment, ok bool) {
 	own := len(p.segments)
 	lacksSlash := n == own-1 && p.segments[n].text == slash
