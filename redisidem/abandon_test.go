@@ -106,9 +106,13 @@ func waitForNoLock(t testing.TB, raw redis.UniversalClient) {
 // as clients do that close their connection at once.
 func TestCallerThatLeavesDuringTheClaimBeginsNothing(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
-		// Many calls are under way at once, and the embedded server is slow.
+		// All calls that began nothing are given back at once. The embedded server, which reads a
+		// script anew each time, would take as long as the lease for a hundred on a busy machine.
 		sc := e.service(func(c *redisidem.Config) { c.Wait, c.Timeout = 20*time.Second, 15*time.Second }).Scope("a")
-		const calls = 100
+		calls := 100
+		if !e.real {
+			calls = 20
+		}
 		var unbegun []string
 		for i := range calls {
 			value := fmt.Sprint(i)

@@ -333,7 +333,9 @@ func TestOneCallerPerKeyAndProcessAsks(t *testing.T) {
 			commands[callers] = b.server.CommandCount() - before
 		}
 		b.Logf("%d commands for 100 callers, %d for one", commands[100], commands[1])
-		if commands[100] > commands[1]+20 {
+		// The pauses between two questions are drawn, so two runs differ by a few. Callers that ask
+		// each for themselves send more than that with their first questions alone.
+		if commands[100] > 2*commands[1] {
 			b.Error("the callers ask each for themselves")
 		}
 	})
