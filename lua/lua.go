@@ -105,11 +105,11 @@ var release string
 //go:embed due.lua
 var due string
 
-//go:embed admit.lua
-var admit string
+//go:embed completerlimit.lua
+var completerLimit string
 
-//go:embed share.lua
-var share string
+//go:embed quota.lua
+var quota string
 
 //go:embed requeue.lua
 var requeue string
@@ -135,36 +135,37 @@ var permissions string
 //go:embed audit.lua
 var audit string
 
-// The scripts: the transitions of a record, Due, Admit, Requeue, Reindex, Turn and Rest for
-// completers, Share for quotas, Permissions for the check of a Redis user, and Pause, Resume and
-// Audit for operators.
+// The scripts: the transitions of a record, Due, CompleterLimit, Requeue, Reindex, Turn and Rest
+// for completers, Quota for quotas, Permissions for the check of a Redis user, and Pause, Resume
+// and Audit for operators.
 var (
-	Create      = newScript("create", create)
-	Claim       = newScript("claim", claim)
-	Commit      = newEssential("commit", commit)
-	Renew       = newScript("renew", renew)
-	Abandon     = newEssential("abandon", abandon)
-	Update      = newAct("update", update)
-	Delete      = newAct("delete", del)
-	Unlock      = newAct("unlock", unlock)
-	Cancel      = newAct("cancel", cancel)
-	Release     = newScript("release", release)
-	Due         = newScript("due", due)
-	Admit       = newScript("admit", admit)
-	Share       = newScript("share", share)
-	Requeue     = newAct("requeue", requeue)
-	Reindex     = newScript("reindex", reindex)
-	Turn        = newScript("turn", turn)
-	Rest        = newScript("rest", rest)
-	Pause       = newAct("pause", pause)
-	Resume      = newAct("resume", resume)
-	Permissions = newScript("permissions", permissions)
-	Audit       = newScript("audit", audit)
+	Create         = newScript("create", create)
+	Claim          = newScript("claim", claim)
+	Commit         = newEssential("commit", commit)
+	Renew          = newScript("renew", renew)
+	Abandon        = newEssential("abandon", abandon)
+	Update         = newAct("update", update)
+	Delete         = newAct("delete", del)
+	Unlock         = newAct("unlock", unlock)
+	Cancel         = newAct("cancel", cancel)
+	Release        = newScript("release", release)
+	Due            = newScript("due", due)
+	CompleterLimit = newScript("completerlimit", completerLimit)
+	Quota          = newScript("quota", quota)
+	Requeue        = newAct("requeue", requeue)
+	Reindex        = newScript("reindex", reindex)
+	Turn           = newScript("turn", turn)
+	Rest           = newScript("rest", rest)
+	Pause          = newAct("pause", pause)
+	Resume         = newAct("resume", resume)
+	Permissions    = newScript("permissions", permissions)
+	Audit          = newScript("audit", audit)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
 	return []*Script{
-		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release, Due, Admit, Share, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
+		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release,
+		Due, CompleterLimit, Quota, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
 	}
 }

@@ -12,9 +12,9 @@ import (
 )
 
 // cache has copies of finished records, which never change any more: a replay from it sends nothing
-// to Redis. It is bounded by bytes, and no copy outlives its record. A deletion is published on a
-// channel. It leaves a tombstone in place of the copy, so that a reply that is under way does not
-// bring the record back.
+// to Redis. It is bounded by bytes, and a copy lasts no longer than its record would. A deletion
+// that is published on the channel puts a tombstone in place of the copy, so that a reply that is
+// under way does not bring the record back.
 type cache struct {
 	otter *otter.Cache[protocol.Name, copied]
 	life  time.Duration
@@ -30,8 +30,8 @@ type cache struct {
 type copied struct {
 	key   *Key // nil: the record was deleted
 	until time.Time
-	// deleted is when a record of the key was deleted last, as far as that matters to answers that
-	// are still under way.
+	// deleted is when a record of the key was deleted last. Answers that were asked for before are
+	// not kept.
 	deleted time.Time
 }
 
@@ -74,8 +74,7 @@ func (c copied) weight() uint32 {
 	return uint32(n) //nolint:gosec // values are bounded by MaxValueBytes, far below
 }
 
-// get returns a copy of the key that is the caller's own, but for what it points to. It returns nil
-// if there is no copy.
+// get returns a shallow copy of the key for the caller, nil without one.
 func (c *cache) get(n protocol.Name, scope, value string, wanted *fingerprint) *Key {
 	k := c.find(n, scope, value, wanted)
 	if k == nil {
@@ -104,8 +103,8 @@ func (c *cache) find(n protocol.Name, scope, value string, wanted *fingerprint) 
 	return &k
 }
 
-// put keeps a finished key that an answer brought, which was asked for at sent, for as long as its
-// record lives.
+// put keeps a finished key from an answer that was asked for at sent. It keeps it for life, which
+// is what its record has left, or for CacheLife if that is shorter.
 func (c *cache) put(n protocol.Name, key *Key, sent time.Time, life time.Duration) {
 	until := sent.Add(min(life, c.life))
 	if !time.Now().Before(until) {

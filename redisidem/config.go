@@ -26,7 +26,8 @@ const (
 
 // Config configures a [Service]. The zero value of each field means its default, and so does a nil
 // *Config. Services that work on the same keys need the same Namespace, and a Codec and
-// FingerprintKeys that fit each other. Everything else may differ between them.
+// FingerprintKeys that fit each other. Everything else may differ between them, MaxValueBytes with
+// care.
 type Config struct {
 	// Namespace is the prefix of every key and channel in Redis. It must not contain braces, which
 	// mark the cluster slot, or white space. At most MaxKeyBytes long. Default: "redisidem".
@@ -38,8 +39,8 @@ type Config struct {
 	Retention time.Duration
 
 	// DeadLetterRetention is how long a dead letter and its record are kept, so that an operator
-	// finds it after a weekend and a retry does not begin anew meanwhile. It is raised to Retention
-	// and Lease together. Default: 30 days.
+	// finds it after a weekend and a retry does not begin anew meanwhile. If it is shorter than
+	// Retention plus Lease, it is raised to that. Default: 30 days.
 	DeadLetterRetention time.Duration
 
 	// Lease is how long a key stays locked after its worker has died: the longest time for which a
@@ -53,8 +54,9 @@ type Config struct {
 	// 1 ms. Default: 15 min. Negative: no bound.
 	MaxHold time.Duration
 
-	// Timeout bounds each operation on Redis, including its repetitions. A method that needs Redis
-	// and gets no answer returns within it. At least 1 ms. Default: 500 ms.
+	// Timeout bounds each operation on Redis, including its repetitions. A method does one or
+	// several of them, and returns after the first that gets no answer. At least 1 ms. Default: 500
+	// ms.
 	Timeout time.Duration
 
 	// Wait is how long a call waits for a key that another worker has. Scope.Wait sets it for
@@ -93,10 +95,11 @@ type Config struct {
 	// and negative values: no copies.
 	CacheBytes int64
 
-	// CacheLife bounds how long a copy answers. A copy never outlives its record. The bound matters
-	// only after a Delete: other processes are notified and drop their copies. A process whose
-	// connection failed, or whose Redis user may not use the channel, misses the notification. It
-	// answers from its copy for up to CacheLife. At least 1 ms. Default: 1 min.
+	// CacheLife bounds how long a copy answers. It answers until its record would have expired, if
+	// that is sooner. The bound matters if Redis has lost the record, and after a Delete: other
+	// processes are notified and drop their copies. A process whose connection failed, or whose
+	// Redis user may not use the channel, misses the notification. It answers from its copy for up
+	// to CacheLife. At least 1 ms. Default: 1 min.
 	CacheLife time.Duration
 
 	// MaxKeyBytes bounds the length of a key and of a scope. At least 36, the length of the keys
@@ -106,7 +109,7 @@ type Config struct {
 	// MaxValueBytes bounds each stored value: params, state, response headers and response body. A
 	// record with a longer value is ErrDamaged. Lower the bound only when the records of the last
 	// service that writes longer values have expired, dead letters included: after Retention and
-	// after DeadLetterRetention. Between 1 and 512 MiB. Default: 1 MiB.
+	// after DeadLetterRetention. Between 1 B and 512 MiB. Default: 1 MiB.
 	MaxValueBytes int
 
 	// Codec encodes the values of records: params, state, response headers and bodies. Services
@@ -128,12 +131,12 @@ type Config struct {
 	// errors may contain what must not be stored. Default: false.
 	DiscardFailures bool
 
-	// Observer receives an event for each change of a key, and the spans of the work if it is a
-	// Tracer. Observers joins several. Default: nil, no events.
+	// Observer receives the events of EventKind, and the spans of the work if it is a Tracer.
+	// Observers joins several. Default: nil, no events.
 	Observer Observer
 
-	// Logger receives the results of background work and the warnings of Open, which no call can
-	// return. Default: nil, nothing is logged.
+	// Logger receives what no call can return: background work that failed, and the warnings of
+	// Open. Default: nil, nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -200,7 +203,7 @@ func (c *Config) validate() error {
 	case c.Durability < 0:
 		return invalid("Config.Durability", "must not be negative: %d", c.Durability)
 	case c.MaxValueBytes < 1 || c.MaxValueBytes > 512<<20:
-		return invalid("Config.MaxValueBytes", "must be between 1 and 512 MiB: %d", c.MaxValueBytes)
+		return invalid("Config.MaxValueBytes", "must be between 1 B and 512 MiB, in bytes: %d", c.MaxValueBytes)
 	}
 	for _, d := range []struct {
 		field string
@@ -216,8 +219,8 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// minLease keeps a tenth of the lease longer than the differences between the servers' clocks. In
-// that tenth a worker that has lost its lease stops.
+// minLease keeps the last tenth of a lease longer than the differences in speed between the clocks
+// of a worker and of Redis. In that tenth, a worker that cannot renew its lease stops.
 const minLease = 10 * time.Millisecond
 
 // maxDuration keeps sums of lease and retention in milliseconds well within the range in which

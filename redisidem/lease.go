@@ -33,7 +33,7 @@ type Lease struct {
 
 	byHand bool // Scope.Lock has claimed it: the program ends it, and no callback runs under it
 
-	span *openSpan // SpanComplete, if a completer has claimed it, which ends it; nil otherwise
+	span *openSpan // SpanComplete, which a completer begins and ends; nil if no completer has claimed it
 
 	stageContext stageContext
 	ctx          context.Context // descends from stageContext
@@ -51,7 +51,7 @@ type Lease struct {
 	idle         bool      // it ended because there was nothing to do
 	exhausted    bool      // the attempts at the revision exhaustedAt are used up
 	exhaustedAt  int64
-	final        string // why the key becomes a dead letter if a run at the revision finalAt fails; "" if it does not
+	final        string // why a failed run at the revision finalAt makes the key a dead letter; "" if it does not
 	finalAt      int64
 	detach       context.CancelCauseFunc // ends the context of the last compensation; nil before the first
 	hung         bool                    // the callback was reported as hung and has not returned
@@ -180,8 +180,9 @@ func (l *Lease) Key() *Key {
 func (l *Lease) Fence() int64 { return l.fence }
 
 // Context returns the context for the work. It descends from the context with which the lease was
-// taken, and is cancelled when the lease ends or is lost. [context.Cause] returns the reason. The
-// reason matches [ErrLeaseLost] if the lease was lost, so that another worker may work on the key.
+// taken, and is cancelled when the lease ends or is lost. [context.Cause] returns the reason. It
+// matches [ErrLeaseLost], or [ErrClosed] after [Service.Close], if another worker may work on the
+// key now.
 func (l *Lease) Context() context.Context { return l.ctx }
 
 // caller returns the context with which the lease was claimed, and the span of a completer's work.
@@ -190,9 +191,10 @@ func (l *Lease) caller() context.Context { return l.stageContext.Context }
 // Renew gives the lease its full length again. The library does so at each third of the length
 // anyway.
 //
-// If the lease is lost, Renew returns the cause, which matches [ErrLeaseLost], or [ErrClosed] if
+// If the lease is lost, Renew returns the cause. It matches [ErrLeaseLost], or [ErrClosed] if
 // [Service.Close] stopped waiting. It returns [ErrLeaseEnded] after Commit or Abandon. It returns
-// [ErrUnavailable] if Redis did not answer; the lease then stays valid for the rest of its length.
+// [ErrUnavailable] if Redis did not answer; the lease then ends when it would have without the
+// call.
 func (l *Lease) Renew(ctx context.Context) error {
 	l.mu.Lock()
 	ended, lost := l.ended, l.lost
@@ -213,9 +215,9 @@ func (l *Lease) Renew(ctx context.Context) error {
 	return explain(ctx, "renew", err)
 }
 
-// indexed returns the lease's flow. If that is recoverable, its due index holds the key. indexed
-// returns nil for a dead letter, which is not in the index until a commit revives it. The renewer
-// calls it while the holder may change the flow.
+// indexed returns the flow whose due index may hold the key. It returns nil for a dead letter,
+// which is not in the index until a commit revives it. The renewer calls it while the holder may
+// change the flow.
 func (l *Lease) indexed() *Flow {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -274,7 +274,7 @@ func (*quotaServer) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (h *quotaServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if args := cmd.Args(); len(args) < 4 || args[1] != lua.Share.SHA && args[1] != lua.Share.Source {
+		if args := cmd.Args(); len(args) < 4 || args[1] != lua.Quota.SHA && args[1] != lua.Quota.Source {
 			return next(ctx, cmd)
 		}
 		if h.away.Load() {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
@@ -51,6 +52,49 @@ func (r *round) start(o orders) (*child.Process, error) {
 		err = p.Await("ready", patience)
 	}
 	return p, err
+}
+
+// kill starts many workers, a few at a time, and kills them.
+func (r *round) kill(many int) {
+	r.t.Helper()
+	type fate struct {
+		orders
+		pause time.Duration
+	}
+	// The fates are drawn here, since a source of random numbers is not safe for concurrent use.
+	random := rand.New(rand.NewPCG(r.seed, 1))
+	fates := make(chan fate, many)
+	for i := range many {
+		f := fate{orders: orders{number: i, spacing: 12 * time.Millisecond}, pause: time.Duration(random.Int64N(int64(120 * time.Millisecond)))}
+		if i%2 == 0 {
+			f.death = 1 + random.IntN(100)
+		}
+		fates <- f
+	}
+	close(fates)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for f := range fates {
+				p, err := r.start(f.orders)
+				switch {
+				case err != nil && f.death == 0:
+					r.t.Error(err)
+					return
+				case f.death > 0:
+					_ = p.Wait(patience)
+				default:
+					time.Sleep(f.pause)
+				}
+				p.Kill()
+				if !p.Killed() {
+					r.t.Errorf("seed %d: worker %d ended by itself", r.seed, f.number)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // worker is the name of the worker of that number.

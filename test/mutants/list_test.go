@@ -62,7 +62,7 @@ var mutants = []mutant{
 	},
 	{
 		name:   "unlimited", // completers work on more keys of a flow than they may
-		file:   "lua/admit.lua",
+		file:   "lua/completerlimit.lua",
 		old:    "if perFlow > 0 and ofFlow >= perFlow then\n",
 		new:    "if false then\n",
 		killer: "TestLimitsHoldInAllProcesses",
@@ -169,7 +169,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "overcommitted", // a process gets places of a quota that others hold
-		file: "lua/share.lua",
+		file: "lua/quota.lua",
 		old:  "local most = limits[i] - used - held[i]\n",
 		new:  "local most = limits[i] - used\n",
 
@@ -177,7 +177,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "amnesiac", // the places of a process that was killed are not counted as records
-		file: "lua/share.lua",
+		file: "lua/quota.lua",
 		old:  "      count(math.min(word[2], now), word[8]) -- each",
 		new:  "      -- each",
 

@@ -94,24 +94,6 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL, CORS, the
-// Window of the Quota, and the Service by a view of it. All other fields of the configuration are
-// ignored. Requests that have begun end under the policies that they began with. After an error,
-// which is that of [New], nothing has changed.
-func (g *Gateway) Reload(cfg Config) error {
-	next, err := g.newGeneration(&cfg)
-	if err != nil {
-		return err
-	}
-	if g.quota != nil && cfg.Quota != nil {
-		if err := g.quota.SetWindow(cfg.Quota.Window); err != nil {
-			return err
-		}
-	}
-	g.current.Swap(next).transport.CloseIdleConnections()
-	return nil
-}
-
 // Handler returns the handler for clients.
 func (g *Gateway) Handler() http.Handler {
 	return g.tracing.handler(g.logged(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.current.Load().root.ServeHTTP(w, r) })))

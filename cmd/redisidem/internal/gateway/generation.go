@@ -28,6 +28,24 @@ type generation struct {
 	root      http.Handler
 }
 
+// Reload replaces the Upstream, the Policies, Identify, the Challenge, the PolicyURL, CORS, the
+// Window of the Quota, and the Service by a view of it. All other fields of the configuration are
+// ignored. Requests that have begun end under the policies that they began with. After an error,
+// which is that of [New], nothing has changed.
+func (g *Gateway) Reload(cfg Config) error {
+	next, err := g.newGeneration(&cfg)
+	if err != nil {
+		return err
+	}
+	if g.quota != nil && cfg.Quota != nil {
+		if err := g.quota.SetWindow(cfg.Quota.Window); err != nil {
+			return err
+		}
+	}
+	g.current.Swap(next).transport.CloseIdleConnections()
+	return nil
+}
+
 // newGeneration returns a generation that is not in use yet.
 func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
 	n := &generation{

@@ -1,4 +1,4 @@
--- share: takes, renews, changes or gives back the share that a process has of a scope's quota. A
+-- quota: takes, renews, changes or gives back the share that a process has of a scope's quota. A
 -- share is a number of places for requests in flight and one of places for new records. The process
 -- admits requests by its share without a further call.
 --

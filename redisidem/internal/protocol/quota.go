@@ -35,7 +35,7 @@ type Places struct {
 
 // NewShare makes the call that takes, renews and changes a share.
 func (c *Client) NewShare(s *Share) Call {
-	call := newCall(lua.Share, NewToken(), QuotaKey(c.namespace, s.Scope))
+	call := newCall(lua.Quota, NewToken(), QuotaKey(c.namespace, s.Scope))
 	call.add(s.ID, s.Call, s.Lasts.Milliseconds(), s.InFlight, s.Waiting, s.Requests.Limit, s.Requests.Kept, s.Records.Limit, s.Records.Kept,
 		s.Made, s.Confirmed, s.Window.Milliseconds())
 	return call

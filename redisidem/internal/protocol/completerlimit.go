@@ -22,7 +22,7 @@ type Admission struct {
 // NewAdmit makes the call that asks for an admission. Run again, it makes the admission count for
 // the full time again.
 func (c *Client) NewAdmit(a Admission) Call {
-	call := newCall(lua.Admit, NewToken(), RunningKeys(c.namespace, a.Flow))
+	call := newCall(lua.CompleterLimit, NewToken(), RunningKeys(c.namespace, a.Flow))
 	call.add(a.Scope, a.PerScope, a.PerFlow, a.For.Milliseconds())
 	return call
 }

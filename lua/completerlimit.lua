@@ -1,5 +1,5 @@
--- admit: lets a completer work on a key if no more than a number of keys of its scope, and of its
--- flow, are worked on by completers at once, in whichever process.
+-- completerlimit: lets a completer work on a key if no more than a number of keys of its scope, and
+-- of its flow, are worked on by completers at once, in whichever process.
 --
 -- KEYS[1] running: a sorted set of the keys of a flow that completers work on, each as the part of
 --         its name that stands for its scope, a space, and the nonce of the call that admitted it.
