@@ -99,8 +99,8 @@ var unlock string
 //go:embed cancel.lua
 var cancel string
 
-//go:embed release.lua
-var release string
+//go:embed releaseinmigration.lua
+var releaseInMigration string
 
 //go:embed due.lua
 var due string
@@ -139,33 +139,33 @@ var audit string
 // for completers, Quota for quotas, Permissions for the check of a Redis user, and Pause, Resume
 // and Audit for operators.
 var (
-	Create         = newScript("create", create)
-	Claim          = newScript("claim", claim)
-	Commit         = newEssential("commit", commit)
-	Renew          = newScript("renew", renew)
-	Abandon        = newEssential("abandon", abandon)
-	Update         = newAct("update", update)
-	Delete         = newAct("delete", del)
-	Unlock         = newAct("unlock", unlock)
-	Cancel         = newAct("cancel", cancel)
-	Release        = newScript("release", release)
-	Due            = newScript("due", due)
-	CompleterLimit = newScript("completerlimit", completerLimit)
-	Quota          = newScript("quota", quota)
-	Requeue        = newAct("requeue", requeue)
-	Reindex        = newScript("reindex", reindex)
-	Turn           = newScript("turn", turn)
-	Rest           = newScript("rest", rest)
-	Pause          = newAct("pause", pause)
-	Resume         = newAct("resume", resume)
-	Permissions    = newScript("permissions", permissions)
-	Audit          = newScript("audit", audit)
+	Create             = newScript("create", create)
+	Claim              = newScript("claim", claim)
+	Commit             = newEssential("commit", commit)
+	Renew              = newScript("renew", renew)
+	Abandon            = newEssential("abandon", abandon)
+	Update             = newAct("update", update)
+	Delete             = newAct("delete", del)
+	Unlock             = newAct("unlock", unlock)
+	Cancel             = newAct("cancel", cancel)
+	ReleaseInMigration = newScript("releaseinmigration", releaseInMigration)
+	Due                = newScript("due", due)
+	CompleterLimit     = newScript("completerlimit", completerLimit)
+	Quota              = newScript("quota", quota)
+	Requeue            = newAct("requeue", requeue)
+	Reindex            = newScript("reindex", reindex)
+	Turn               = newScript("turn", turn)
+	Rest               = newScript("rest", rest)
+	Pause              = newAct("pause", pause)
+	Resume             = newAct("resume", resume)
+	Permissions        = newScript("permissions", permissions)
+	Audit              = newScript("audit", audit)
 )
 
 // All returns every script, in the order of a record's life.
 func All() []*Script {
 	return []*Script{
-		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, Release,
+		Create, Claim, Commit, Renew, Abandon, Update, Delete, Unlock, Cancel, ReleaseInMigration,
 		Due, CompleterLimit, Quota, Requeue, Reindex, Turn, Rest, Pause, Resume, Permissions, Audit,
 	}
 }

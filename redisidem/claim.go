@@ -240,3 +240,29 @@ func (cl *claimant) try(ctx context.Context, c *claim, by *protocol.Claimant, w 
 // errPutOff reports that another worker had the lease after the index handed the key out, so the
 // key is not due any more.
 var errPutOff = errors.New("redisidem: key is due later")
+
+// refusal is the error for a status that says no to a call on a key.
+func (s *Service) refusal(id identity, r protocol.Reply) error {
+	switch r.Status {
+	case protocol.StatusGone:
+		return ErrNotFound
+	case protocol.StatusDone:
+		return ErrFinished
+	case protocol.StatusMoved, protocol.StatusOther:
+		return ErrStale
+	case protocol.StatusMismatch:
+		return ErrFingerprintMismatch
+	case protocol.StatusStale:
+		return ErrLeaseLost
+	case protocol.StatusBusy:
+		err := locked(r)
+		if locked, ok := errors.AsType[*LockedError](err); ok {
+			locked.inFlight, locked.record = s.inFlight, id.Record
+		}
+		return err
+	case protocol.StatusAlive:
+		return fmt.Errorf("%w among the dead letters: a completer continues it anyway", ErrNotFound)
+	default:
+		return r.Unexpected()
+	}
+}

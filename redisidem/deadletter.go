@@ -12,12 +12,14 @@ import (
 )
 
 // DeadLetter records when and why a [Completer] gave a key up. The key stays a dead letter until a
-// stage is committed, by its client or by hand, or until [Scope.Requeue]. [Scope.Update] corrects a
-// dead letter without ending it, unless the update finishes the key.
+// stage is committed, by its client or by hand, or until [Scope.Requeue], [Scope.Cancel] or
+// [Scope.Delete]. [Scope.Update] corrects a dead letter without ending it, unless the update
+// finishes the key.
 type DeadLetter struct {
 	// At is the server's time when the key was given up.
 	At time.Time
-	// Reason names the stage and its attempts. The stage's own error is in [Key.LastFailure].
+	// Reason says why the key was given up, for instance after how many attempts at which stage.
+	// The stage's own error is in [Key.LastFailure].
 	Reason string
 }
 
@@ -34,14 +36,14 @@ func decodeDeadLetter(s string) (*DeadLetter, error) {
 }
 
 // requeue holds how many attempts at a revision do not count for MaxAttempts. These are the
-// attempts before the key was last requeued, and the attempts that a shutdown stopped. The field at
-// is when the key was requeued, in 1970 if it never was.
+// attempts before the key was last requeued or canceled, and the attempts that a shutdown stopped.
+// The field at is when the key was requeued, in 1970 if it never was.
 type requeue struct {
 	revision, attempts int64
 	at                 time.Time
 }
 
-// decodeRequeue reads "revision attempts time", the form in which the requeue script writes it.
+// decodeRequeue reads "revision attempts time", the form in which scripts write it.
 func decodeRequeue(s string) (requeue, error) {
 	parts := strings.Split(s, " ")
 	if len(parts) != 3 {
@@ -118,15 +120,15 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 	return members, explain(ctx, "dead letters", err)
 }
 
-// Requeue takes a key out of the dead letters. A [Completer] continues it at once, and makes up to
-// MaxAttempts further attempts. The key is one that [Service.DeadLetters] yielded or that was
+// Requeue takes a key out of the dead letters. It is due at once, for up to MaxAttempts further
+// attempts of a [Completer]. The key is one that [Service.DeadLetters] yielded or that was
 // retrieved. A key that is neither a dead letter nor in the due index becomes due, too. It takes
 // one round trip, and another one to wake completers that rest.
 //
 // It returns [ErrNotFound] if the record does not exist, or if it is not a dead letter and a
 // completer will continue it anyway. It returns [ErrStale] if the record belongs to another flow
 // than key.Flow, and [ErrFinished] if the key is finished. It returns [ErrLocked] while a worker
-// has the lease. It also returns [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
+// has the lease. It also returns [ErrInvalid], [ErrDamaged], [ErrUnavailable] and [ErrClosed].
 func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	id, err := sc.identityOf(key)
 	if err != nil {
@@ -139,8 +141,8 @@ func (sc *Scope) Requeue(ctx context.Context, key *Key) error {
 	return sc.service.requeue(ctx, id, flow, "", nil)
 }
 
-// requeue takes a key of the flow with that name out of the dead letters, if it has that fence, or
-// any for "". The audit is nil for a program's own call.
+// requeue takes a key of the flow with that name out of the dead letters, if it has that fence. The
+// fence "" stands for any. The audit is nil for a program's own call.
 func (s *Service) requeue(ctx context.Context, id identity, flow, fence string, audit *protocol.Audit) error {
 	r, err := s.ask(ctx, "requeue", s.redis.NewRequeue(id, flow, fence).Audited(id, audit))
 	if err != nil {

@@ -9,10 +9,11 @@ import (
 )
 
 // Exhausted says what a [Completer] does with a key of a [Flow] that has used up MaxAttempts at a
-// stage. The zero value makes it a dead letter. So does any other value at three places: in a
-// compensation, after the point of no return, and if the flow cannot be failed in MaxAttempts
-// further attempts, because Reconcile of the stage cannot decide or the process dies. Attempts of
-// clients count, but do not keep a Completer from failing the flow once.
+// stage. The zero value makes it a dead letter, unless the key is canceled or past its Deadline:
+// its flow is failed then. Any other value, too, makes a dead letter of a key in a compensation,
+// after the point of no return or at Stage itself. It also does so if MaxAttempts further attempts
+// and a last one cannot fail the flow, because Reconcile of the stage cannot decide or the process
+// dies. Attempts of clients count, but do not keep a Completer from failing the flow once.
 type Exhausted struct {
 	// Compensate fails the flow: the committed stages are compensated, and the key finishes with
 	// the answer of [FlowConfig].FailWith.
@@ -71,8 +72,8 @@ func (l *Lease) untilDeadline(ctx context.Context, key *Key) (context.Context, c
 }
 
 // isPastDeadline reports whether a stage that has returned fails the flow because of its deadline.
-// The context of the stage may also have ended with the lease, and another worker may have the key,
-// or at the deadline of another flow, a stage of which calls this one.
+// It is false if the lease was lost, and if the deadline is that of another flow, a stage of which
+// calls this one. Both end the context, too.
 func (l *Lease) isPastDeadline(key *Key) bool {
 	l.checkClock()
 	return !l.isLost() && errors.Is(l.failCause(key), ErrDeadline)
@@ -95,9 +96,9 @@ func (l *Lease) failCause(key *Key) error {
 // number, and limit the number that is allowed. It reports false if the key becomes a dead letter.
 // The caller holds the lease's mu.
 //
-// A run that fails the flow may itself fail, so it needs a bound: MaxAttempts further attempts. If
-// clients have made them meanwhile, one run follows that is the last, except after an attempt whose
-// lease lapsed: a run that ends its process would do so again and again.
+// A run that fails the flow may itself fail, so it needs a bound: MaxAttempts further attempts, by
+// completers or clients. One run follows that is the last, except after an attempt whose lease
+// lapsed: a run that ends its process would do so again and again.
 func (l *Lease) exhaust(key *Key, made, limit int) bool {
 	f := l.flow
 	e := f.cfg.Exhausted
@@ -136,8 +137,9 @@ func (l *Lease) failedFinally(ctx context.Context, err error) string {
 }
 
 // fail returns the outcome that fails a flow at a stage. began means that an attempt at the stage
-// has begun. If Reconcile finds out that its work was done, the outcome is the stage's: it is
-// committed, and the flow is failed at the next stage.
+// has begun. If Reconcile finds out that its work was done, the outcome is the stage's. It is
+// committed. A flow that is canceled or past its deadline is then failed at the next stage, and one
+// whose attempts were used up goes on.
 func (f *Flow) fail(ctx context.Context, st *Stage, stage *FlowStage, cause error, began bool) (Outcome, error) {
 	if last := f.cfg.Exhausted.Stage; last != "" && errors.Is(cause, ErrExhausted) {
 		return Outcome{RecoveryPoint: last, failedBy: cause}, nil

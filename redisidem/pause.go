@@ -14,7 +14,7 @@ import (
 type Pause struct {
 	// Flow is what is paused: the name of a flow, or name/version.
 	Flow string
-	// Clients is whether clients are refused, too. They are if FlowConfig.Pausable is set.
+	// Clients is whether clients are refused, too, if the flow has FlowConfig.Pausable.
 	Clients bool
 	// At is the server's time since when the flow is paused.
 	At time.Time
@@ -36,7 +36,7 @@ func (e *PausedError) Error() string {
 // Is reports whether target is [ErrPaused].
 func (e *PausedError) Is(target error) bool { return target == ErrPaused }
 
-// pauseLife is how long a process answers its clients from the pauses that it has read.
+// pauseLife is the time between two tries of a process to read the pauses.
 const pauseLife = time.Second
 
 // pauses is what a process knows about pauses for its clients.
@@ -53,7 +53,7 @@ type knownPauses struct {
 
 func newPauses() *pauses { return &pauses{reading: make(chan struct{}, 1)} }
 
-// fresh returns the pauses if they were read within pauseLife.
+// fresh returns the last pauses, and whether the last try to read them is within pauseLife.
 func (p *pauses) fresh() (*knownPauses, bool) {
 	k := p.known.Load()
 	return k, k != nil && time.Since(k.at) < pauseLife
@@ -116,8 +116,8 @@ func (s *Service) readPauses(ctx context.Context) *knownPauses {
 	return next
 }
 
-// answerPaused answers a client of a paused flow: a finished key is returned as ever, and for any
-// other one the pause. seen is the key as the caller knows it, or nil.
+// answerPaused answers a client of a paused flow: it returns a finished key as ever, and any other
+// key with the pause as the error. seen is the key as the caller knows it, or nil.
 func (sc *Scope) answerPaused(ctx context.Context, seen *Key, c claim, why *PausedError) (*Key, error) {
 	s := sc.service
 	refuse := func(key *Key, err error) (*Key, error) {

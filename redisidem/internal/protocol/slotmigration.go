@@ -133,7 +133,7 @@ func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
 
 // releaseLock gives back the lock of a call's token. If that fails, the lock lapses.
 func (c *Client) releaseLock(ctx context.Context, call Call) {
-	_, _ = c.Run(ctx, newCall(lua.Release, call.nonce, call.lock))
+	_, _ = c.Run(ctx, newCall(lua.ReleaseInMigration, call.nonce, call.lock))
 }
 
 // follow repeats the commands that got an ASK error, because their keys are migrating to another

@@ -1,5 +1,5 @@
--- release: gives a lock back while the slot of its key migrates. It replaces the release of
--- redislock, which needs a lock that the same process has obtained through redislock.
+-- releaseinmigration: gives a lock back while the slot of its key migrates. It replaces the release
+-- of redislock, which needs a lock that the same process has obtained through redislock.
 --
 -- KEYS[1] lock
 -- ARGV[1] token
