@@ -3,7 +3,6 @@ package redisidem
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,24 +59,6 @@ type Lease struct {
 	// commit that kept the lease. The holder relies on the lease for a time that counts from here.
 	sent    time.Time
 	renewer renewer
-}
-
-// leaseContext is the context key of the lease under which a stage runs.
-type leaseContext struct{}
-
-// stageContext is the claimant's context with the lease under leaseContext. It is a part of the
-// lease, so that it needs no allocation.
-type stageContext struct {
-	context.Context
-	lease *Lease
-}
-
-// Value implements [context.Context].
-func (c *stageContext) Value(key any) any {
-	if key == (leaseContext{}) {
-		return c.lease
-	}
-	return c.Context.Value(key)
 }
 
 // Lock takes the lease on the key with this value. It is for callers that have the text of a key
@@ -178,15 +159,6 @@ func (l *Lease) Key() *Key {
 // that can refuse smaller ones are protected from a late worker. If the record ends and is created
 // again, the numbers still grow, unless the server's clock was set back in between.
 func (l *Lease) Fence() int64 { return l.fence }
-
-// Context returns the context for the work. It descends from the context with which the lease was
-// taken, and is cancelled when the lease ends or is lost. [context.Cause] returns the reason. It
-// matches [ErrLeaseLost], or [ErrClosed] after [Service.Close], if another worker may work on the
-// key now.
-func (l *Lease) Context() context.Context { return l.ctx }
-
-// caller returns the context with which the lease was claimed, and the span of a completer's work.
-func (l *Lease) caller() context.Context { return l.stageContext.Context }
 
 // Renew gives the lease its full length again. The library does so at each third of the length
 // anyway.
@@ -289,27 +261,6 @@ func (l *Lease) end() bool {
 	l.ended = true
 	l.renewer.stop()
 	return true
-}
-
-// undoing reports whether the key is at a compensation that the caller's cancellation must not
-// stop. Otherwise a client that disconnects would leave the flow half undone. A completer's
-// compensation may be stopped, since a completer comes back to it. Without a flow there is no
-// compensation.
-func (l *Lease) undoing(key *Key) bool {
-	return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)
-}
-
-// detached returns a context for a compensation. The loss of the lease cancels it, and the caller's
-// cancellation does not. The returned function ends it.
-func (l *Lease) detached(ctx context.Context) (context.Context, context.CancelCauseFunc) {
-	ctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.detach = stop
-	if l.lost != nil {
-		stop(l.lost)
-	}
-	return ctx, stop
 }
 
 // close follows end. It cancels the context with ErrLeaseEnded, wakes the waiters in this process,

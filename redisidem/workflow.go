@@ -110,7 +110,7 @@ func (l *Lease) runFlow(ctx context.Context, newest *Flow, paused func(*Flow) bo
 			}
 			last = point
 			if l.undoing(st.key) {
-				ctx, stop := l.detached(ctx)
+				ctx, stop := l.withoutCaller(ctx)
 				defer stop(ErrLeaseEnded)
 				return l.flow.runAt(ctx, st, visits[point])
 			}

@@ -531,7 +531,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "leaving", // a client that leaves cancels a compensation
-		file: "redisidem/lease.go",
+		file: "redisidem/leasecontext.go",
 		old:  "return !l.byCompleter && l.flow != nil && strings.HasPrefix(key.RecoveryPoint, compensating)",
 		new:  "return false && strings.HasPrefix(key.RecoveryPoint, compensating)",
 
