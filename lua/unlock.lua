@@ -1,5 +1,5 @@
 -- unlock: takes the lease away from its holder. It is an operator's last resort. The fence grows,
--- so that the former holder's commit is refused; the recovery point stays.
+-- so that the former holder's commit is refused; the recovery point stays, and a snooze goes on.
 --
 -- KEYS[1] record   KEYS[2] lock
 -- ARGV[1] nonce, echoed in the reply
@@ -40,10 +40,13 @@ end
 if r[2] == 'finished' then
   return 'DONE ' .. nonce
 end
-if owner ~= '-' and owner ~= '~' then
+local free = '-'
+if owner == '~' then
+  free = owner -- the key snoozes, and goes on to
+elseif owner ~= '-' then
   spent = owner
 end
-redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' - ' .. string.format('%.0f', fence + 1) .. ' ' .. counts .. ' '
+redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' ' .. free .. ' ' .. string.format('%.0f', fence + 1) .. ' ' .. counts .. ' '
   .. spent .. ' ' .. rest)
 if r[3] then
   redis.call('HDEL', KEYS[1], 'waiting')

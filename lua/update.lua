@@ -50,7 +50,7 @@ local function master()
   redis.call('HDEL', KEYS[1], '')
 end
 
-local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'flow', 'generation', 'dead_letter')
+local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'j:' .. revision, 'flow', 'generation', 'dead_letter', 'merged')
 if r.err then
   return 'DAMAGED ' .. token .. '\n\n' .. r.err
 end
@@ -125,13 +125,15 @@ if KEYS[4] then
     end
   end
 end
--- A flow may compensate by the journal, which is then as long as in the commit script.
+-- A flow may compensate by the journal, which is then as long as in the commit script. If commits
+-- were merged, the journal has fewer entries than there are revisions, and drops none by its
+-- distance before it is full.
 local kept = r[4] and 1024 or 64
-local undoing = string.find(r[2] or '', '^compensate:%d+$')
+local whole = string.find(r[2] or '', '^compensate:%d+$') or r[7] and revision - r[7] < kept
 for i = 7, #ARGV, 2 do
-  undoing = undoing or ARGV[i] == 'recovery_point' and string.find(ARGV[i + 1], '^compensate:%d+$')
+  whole = whole or ARGV[i] == 'recovery_point' and string.find(ARGV[i + 1], '^compensate:%d+$')
 end
-if tonumber(revision) >= kept and not (r[4] and undoing) then
+if tonumber(revision) >= kept and not (r[4] and whole) then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 return texts('OK ' .. token, redis.call('HGETALL', KEYS[1]))

@@ -108,9 +108,12 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 				return false
 			}
 		}
-		if _, _, err := l.applyReply(ctx, commitTry{l.Key(), e, false, began}, r, err); err != nil {
+		_, _, err = l.applyReply(ctx, commitTry{l.Key(), e, false, began}, r, err)
+		stored := err == nil || errors.Is(err, ErrNotDurable) || errors.Is(err, ErrNotKept)
+		switch {
+		case !stored:
 			l.dropCommit(ctx, err)
-		} else if kept { // even if its lock has lapsed, because the attempt would count otherwise
+		case kept: // even if its lock has lapsed, because the attempt would count otherwise
 			s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
 		}
 		return true

@@ -18,6 +18,10 @@ func (l *Lease) conclude(ctx context.Context, st *Stage, outcome Outcome, err er
 		if held && commitErr == nil || !l.holds() { // there is nothing to give back
 			return key, held, commitErr
 		}
+		if held && key.Revision != st.key.Revision { // stored, but too few replicas have it: no further stage begins
+			_ = l.abandonUnbegun(ctx, commitErr)
+			return key, false, commitErr
+		}
 		err = commitErr // refused before it was sent; most do not lead on from the recovery point
 	}
 	l.checkClock()

@@ -53,3 +53,38 @@ func TestDurabilityNeedsTheReplica(t *testing.T) {
 		})
 	}
 }
+
+// TestKeptCommitThatTooFewReplicasHaveCountsNoFurtherStage stores a stage while the replica is
+// frozen. The next stage does not begin, so no attempt at it may count.
+func TestKeptCommitThatTooFewReplicasHaveCountsNoFurtherStage(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 1)
+	replica := group.Replicas[0]
+	raw := group.Master.Client()
+	t.Cleanup(func() { _ = raw.Close() })
+	strict := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{Durability: 1, Timeout: time.Second})
+	plain := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{Timeout: 5 * time.Second})
+	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+		c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			mustBe(t, replica.Pause(), nil)
+			return redisidem.Next(), nil
+		}
+		c.Stages[1].Reconcile = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+			t.Errorf("Reconcile is asked at attempt %d of a stage that never began", st.Attempt())
+			return redisidem.Outcome{}, redisidem.ErrNothingDone
+		}
+	}))
+	key, err := strict.Scope("a").DoFlow(ctx, "k", request, flow)
+	mustBe(t, err, redisidem.ErrNotDurable)
+	if key.RecoveryPoint != "taxed" {
+		t.Errorf("the key is at %q, want the stored stage behind it", key.RecoveryPoint)
+	}
+	mustBe(t, replica.Resume(), nil)
+	waitForNoLock(t, raw)
+	key, err = plain.Scope("a").DoFlow(ctx, "k", request, flow)
+	mustBe(t, err, nil)
+	if key.Attempts != 2 || key.Journal[1].Attempt != 1 || key.LastFailure != nil {
+		t.Errorf("two calls and one run of the second stage are %d attempts, and %d at the stage; the last failure is %+v",
+			key.Attempts, key.Journal[1].Attempt, key.LastFailure)
+	}
+}

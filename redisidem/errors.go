@@ -104,8 +104,9 @@ var (
 	ErrNotKept = errors.New("redisidem: executed, result not kept")
 	// ErrUndecided is matched by the error for an outcome that would end a key by hand although
 	// stages of its flow were committed that can be undone: [Outcome.Undo] and [Outcome.Leave]
-	// decide whether they are undone. Nothing was changed. An attempt that has begun and was not
-	// committed is no reason for it: [Outcome.Undo] undoes such an attempt, too.
+	// decide whether they are undone. Nothing was changed. Neither an attempt that was not
+	// committed nor a stage that was committed without the flow is a reason for it, and
+	// [Outcome.Undo] undoes both, too.
 	ErrUndecided = errors.New("redisidem: outcome needs Undo or Leave")
 	// ErrPaused is matched by a [*PausedError]: an operator has paused the flow for clients.
 	ErrPaused = errors.New("redisidem: flow is paused")

@@ -22,7 +22,8 @@ type Exhausted struct {
 	// Stage is the recovery point of a last stage, at which the flow continues. The stage whose
 	// attempts are used up counts as committed: if the flow fails later, its Compensate runs, and
 	// must accept that the work was not done. If the attempts at the last stage are used up, too,
-	// the key becomes a dead letter. Empty: there is no last stage.
+	// the key becomes a dead letter. It must not be in Next of a stage with NoReturn, because the
+	// journal could not tell whether that stage was done. Empty: there is no last stage.
 	Stage string
 }
 
@@ -33,6 +34,11 @@ func (f *Flow) checkExhausted() error {
 		return invalid("FlowConfig.Exhausted", "must not have both Compensate and Stage (%q)", e.Stage)
 	case e.Stage != "" && f.stages[e.Stage] == nil:
 		return invalid("FlowConfig.Exhausted.Stage", "names no stage's recovery point: %q", e.Stage)
+	}
+	for _, s := range f.stages {
+		if s.NoReturn && f.cfg.Exhausted.Stage != "" && s.passed(f.cfg.Exhausted.Stage) {
+			return invalid("FlowConfig.Exhausted.Stage", "must not be in Next of %q, the point of no return, which by default is the next stage: %q", s.Point, f.cfg.Exhausted.Stage)
+		}
 	}
 	return nil
 }

@@ -596,6 +596,23 @@ func TestInvalidEndsOfFlowsAreRefused(t *testing.T) {
 	}
 }
 
+// TestExhaustedStageBehindThePointOfNoReturnIsRefused checks the flows whose journal cannot tell
+// whether the point of no return was passed or its attempts were used up.
+func TestExhaustedStageBehindThePointOfNoReturnIsRefused(t *testing.T) {
+	t.Parallel()
+	atPaid := func(next ...string) func(*redisidem.FlowConfig) {
+		return func(c *redisidem.FlowConfig) {
+			c.Exhausted.Stage, c.Stages[2].NoReturn, c.Stages[2].Next = "ordered", true, next
+		}
+	}
+	_, err := redisidem.NewFlow(cart(atPaid())) // by default the next stage
+	mustBeInvalid(t, err, "FlowConfig.Exhausted.Stage")
+	_, err = redisidem.NewFlow(cart(atPaid(redisidem.Finished, "ordered")))
+	mustBeInvalid(t, err, "FlowConfig.Exhausted.Stage")
+	_, err = redisidem.NewFlow(cart(atPaid(redisidem.Finished)))
+	mustBe(t, err, nil)
+}
+
 // TestDeadlineOfAnotherFlowIsNone has a stage that runs another flow, without a deadline, until its
 // own deadline.
 func TestDeadlineOfAnotherFlowIsNone(t *testing.T) {

@@ -214,6 +214,62 @@ func undoAfterSnoozes(t *testing.T, snoozes int) {
 	})
 }
 
+// TestUpdateAfterManySnoozesKeepsTheJournal moves a key on by hand when it has as many commits as
+// the journal keeps. Most of them were merged, so none may be dropped by its distance.
+func TestUpdateAfterManySnoozesKeepsTheJournal(t *testing.T) {
+	for _, snoozes := range []int{1022, 1023} {
+		t.Run(fmt.Sprint(snoozes), func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				var undone []string
+				flow := mustFlow(b, undoing(&undone, recoverable, func(c *redisidem.FlowConfig) {
+					c.Stages[2].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+						return redisidem.Snooze(time.Second, pending), nil
+					}
+				}))
+				sc := b.service(redisidem.Config{}).Scope("a")
+				var key *redisidem.Key
+				for range snoozes {
+					var err error
+					key, err = sc.DoFlow(ctx, "k", request, flow)
+					mustBe(b, err, nil)
+					time.Sleep(time.Second)
+				}
+				_, err := sc.Update(ctx, key, redisidem.Advance("ordered"))
+				mustBe(b, err, nil)
+				_, err = sc.DoFlow(ctx, "k", request, flow)
+				mustBe(b, err, nil)
+				if want := []string{"paid", "paid", "taxed", redisidem.Started}; !slices.Equal(undone, want) {
+					b.Errorf("undone %q, want %q", undone, want)
+				}
+			})
+		})
+	}
+}
+
+// TestUnlockKeepsASnooze takes the lease away from a key that no worker has. The key comes again
+// when its snooze ends, and not sooner.
+func TestUnlockKeepsASnooze(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		asked := 0
+		flow := mustFlow(b, polling(time.Hour, &asked, func() bool { return false }))
+		sc := b.service(redisidem.Config{}).Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		mustBe(b, sc.Unlock(ctx, "k"), nil)
+		_, err = sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if asked != 1 {
+			b.Errorf("the stage ran %d times before the snooze ended", asked)
+		}
+		time.Sleep(time.Hour)
+		_, err = sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		if asked != 2 {
+			b.Errorf("the stage ran %d times when the snooze had ended, want 2", asked)
+		}
+	})
+}
+
 func TestSnoozeOnServers(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		asked := 0

@@ -14,6 +14,11 @@ import (
 // worker whose lease has lapsed is refused. A dead letter stays one at its new revision, until
 // [Scope.Requeue] or the commit of a stage. An outcome that finishes the key also ends that.
 //
+// An update does not know the stages of the key's flow, and neither does a stage that is worked on
+// without the flow. If it moves the key past the point of no return, [Scope.Cancel] does not refuse
+// the key, although the flow then goes on to its end. If it moves the key past the only stage that
+// can be undone, a later end by hand does not return ErrUndecided.
+//
 // It returns [ErrStale] if the record has advanced, and [ErrLocked] while a worker has the lease.
 // It also returns [ErrNotFound], [ErrFinished], [ErrNoProgress], [ErrInvalid], [ErrUndecided],
 // [ErrDamaged], [ErrNotDurable] and [ErrUnavailable]. Nothing is stored then, except with

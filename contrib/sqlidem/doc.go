@@ -13,8 +13,8 @@
 // A visit to a stage is its run, with all repetitions, until Redis has stored its outcome. Visits
 // are numbered: visit n is the same one in each record of a key. Each visit's SQL effects happen
 // once: of all transactions that Store.Stage begins for a visit, one at most is committed, and
-// every run of the visit after it returns the outcome of that one, byte for byte. A visit is undone
-// once, too. This holds when processes are killed at any moment, when a worker is stopped for
+// every run of the visit after it returns the outcome of that one, byte for byte. No visit is
+// undone twice. This holds when processes are killed at any moment, when a worker is stopped for
 // longer than its lease, when the reply to COMMIT is lost, and when Redis fails over, loses the
 // record or loses all of its data.
 //
@@ -48,6 +48,8 @@
 //   - a commit that the stage makes without the Store, such as a Snooze in front of it, after a
 //     failover has lost the commit of its visit. It may be taken for that visit, and the work runs
 //     again: let all outcomes of the stage come from the Store.
+//   - what a stage wrote with a Snooze, if the stage snoozes several times and the flow fails. Only
+//     its last snooze and its commit are undone: with a Snooze, write what may stay.
 //   - a stage that was renamed, or that reads another form of state, while rows of its old form
 //     exist, which is until [Store.Prune]. A later version of the flow gets the outcome that was
 //     stored, without an Adopt, if the record has expired meanwhile.

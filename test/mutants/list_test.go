@@ -61,6 +61,20 @@ var mutants = []mutant{
 		killer: "TestNewKeysDoNotWaitForABacklog",
 	},
 	{
+		name:   "undurablestage", // a stage that too few replicas have counts an attempt at the next one
+		file:   "redisidem/conclude.go",
+		old:    "if held && key.Revision != st.key.Revision {",
+		new:    "if false {",
+		killer: "TestKeptCommitThatTooFewReplicasHaveCountsNoFurtherStage",
+	},
+	{
+		name:   "handdrops", // an update drops a commit that is undone later
+		file:   "lua/update.lua",
+		old:    " or r[7] and revision - r[7] < kept",
+		new:    "",
+		killer: "TestUpdateAfterManySnoozesKeepsTheJournal",
+	},
+	{
 		name:   "unlimited", // completers work on more keys of a flow than they may
 		file:   "lua/completerlimit.lua",
 		old:    "if perFlow > 0 and ofFlow >= perFlow then\n",
@@ -308,8 +322,8 @@ var mutants = []mutant{
 	{
 		name: "lapsed", // a lease that a commit kept is not given back if its lock lapses before the reply arrives
 		file: "redisidem/commitretry.go",
-		old:  "} else if kept {",
-		new:  "} else if _, held, _ := r.Committed(); kept && held {",
+		old:  "case kept: // even if",
+		new:  "case func() bool { _, held, _ := r.Committed(); return kept && held }(): // even if",
 
 		killer: "TestKeptCommitWithoutAReplyBeginsNoAttempt",
 	},
