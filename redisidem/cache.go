@@ -74,7 +74,7 @@ func (c copied) weight() uint32 {
 	return uint32(n) //nolint:gosec // values are bounded by MaxValueBytes, far below
 }
 
-// get returns a shallow copy of the key for the caller, nil without one.
+// get returns a shallow copy of the key, or nil if the cache has no key.
 func (c *cache) get(n protocol.Name, scope, value string, wanted *fingerprint) *Key {
 	k := c.find(n, scope, value, wanted)
 	if k == nil {

@@ -26,8 +26,8 @@ const (
 
 // Config configures a [Service]. The zero value of each field means its default, and so does a nil
 // *Config. Services that work on the same keys need the same Namespace, and a Codec and
-// FingerprintKeys that fit each other. Everything else may differ between them, MaxValueBytes with
-// care.
+// FingerprintKeys that fit each other. Everything else may differ between them. For MaxValueBytes,
+// see there.
 type Config struct {
 	// Namespace is the prefix of every key and channel in Redis. It must not contain braces, which
 	// mark the cluster slot, or white space. At most MaxKeyBytes long. Default: "redisidem".

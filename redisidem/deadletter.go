@@ -120,8 +120,8 @@ func (s *Service) members(ctx context.Context, key string) ([]string, error) {
 	return members, explain(ctx, "dead letters", err)
 }
 
-// Requeue takes a key out of the dead letters. It is due at once, for up to MaxAttempts further
-// attempts of a [Completer]. The key is one that [Service.DeadLetters] yielded or that was
+// Requeue takes a key out of the dead letters. The key is due at once, for up to MaxAttempts
+// further attempts of a [Completer]. The key is one that [Service.DeadLetters] yielded or that was
 // retrieved. A key that is neither a dead letter nor in the due index becomes due, too. It takes
 // one round trip, and another one to wake completers that rest.
 //

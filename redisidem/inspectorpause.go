@@ -22,11 +22,12 @@ var pausable = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}(/[1-9]\d{0,9})?$`)
 // until [Inspector.Resume]. A flow that is paused already gets the new reason and the new value of
 // clients. There can be 64 pauses.
 //
-// A [Completer] begins no run of a paused flow from its next turn on, at most 1¼ Interval later. A
-// run that has begun goes on to its end, through all stages. Keys that wait cost no attempt, do not
-// become dead letters by waiting, and are kept from expiring as long as a completer of the flow
-// runs. With clients, calls of [Scope.DoFlow] and [Scope.WorkFlow] return a [*PausedError] within a
-// second if the flow has FlowConfig.Pausable. Finished keys are still answered.
+// A [Completer] begins no run of a paused flow from its next turn on, which comes within 1¼ times
+// its Interval. A run that has begun goes on to its end, through all stages. Keys that wait cost no
+// attempt, do not become dead letters by waiting, and are kept from expiring as long as a completer
+// of the flow runs. With clients, calls of [Scope.DoFlow] and [Scope.WorkFlow] return a
+// [*PausedError] within a second if the flow has FlowConfig.Pausable. Finished keys are still
+// answered.
 //
 // The pause is in Redis and is lost if Redis loses its data. It does not wait for replicas.
 // Processes with an older version of this library do not know of pauses, and can remove them.

@@ -8,9 +8,9 @@ import (
 // leaseContext is the context key of the lease under which a stage runs.
 type leaseContext struct{}
 
-// stageContext is the claimant's context with the lease under leaseContext: if the caller leaves,
-// the context of the work ends. The lease is given back once the callback has returned. It is a
-// part of the lease, so that it needs no allocation.
+// stageContext is the claimant's context with the lease under leaseContext. If the caller leaves,
+// the context of the work ends with it. The lease is given back once the callback has returned. It
+// is a part of the lease, so that it needs no allocation.
 type stageContext struct {
 	context.Context
 	lease *Lease
