@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
+	"github.com/redisidem/redisidem/lua"
 	"github.com/redisidem/redisidem/redisidem"
 )
 
@@ -62,7 +65,7 @@ func TestKeptCommitThatTooFewReplicasHaveCountsNoFurtherStage(t *testing.T) {
 	replica := group.Replicas[0]
 	raw := group.Master.Client()
 	t.Cleanup(func() { _ = raw.Close() })
-	strict := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{Durability: 1, Timeout: time.Second})
+	strict := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{Durability: 1, Timeout: 2 * time.Second})
 	plain := serviceOn(t, options(group.Master.Addr(), 3), redisidem.Config{Timeout: 5 * time.Second})
 	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
 		c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
@@ -86,5 +89,49 @@ func TestKeptCommitThatTooFewReplicasHaveCountsNoFurtherStage(t *testing.T) {
 	if key.Attempts != 2 || key.Journal[1].Attempt != 1 || key.LastFailure != nil {
 		t.Errorf("two calls and one run of the second stage are %d attempts, and %d at the stage; the last failure is %+v",
 			key.Attempts, key.Journal[1].Attempt, key.LastFailure)
+	}
+}
+
+// TestKeptCommitThatIsRepeatedWithTooFewReplicasCountsNoFurtherStage loses the reply to a commit
+// that kept the lease. When it is sent again in the background, the replica is frozen.
+func TestKeptCommitThatIsRepeatedWithTooFewReplicasCountsNoFurtherStage(t *testing.T) {
+	t.Parallel()
+	group := rediscase.Replicated(t, 1)
+	replica := group.Replicas[0]
+	raw := group.Master.Client()
+	t.Cleanup(func() { _ = raw.Close() })
+	w := &wire{}
+	client := redis.NewClient(options(group.Master.Addr(), 3))
+	client.AddHook(w)
+	events := &recorder{}
+	strict, err := redisidem.New(client, &redisidem.Config{Durability: 1, Timeout: 2 * time.Second, Observer: events})
+	mustBe(t, err, nil)
+	t.Cleanup(func() {
+		mustBe(t, strict.Close(ctx), nil)
+		_ = client.Close()
+	})
+	_, err = strict.Scope("a").DoFlow(ctx, "warm", request, mustFlow(t, cart())) // the server has the scripts then
+	mustBe(t, err, nil)
+	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) {
+		c.Stages[0].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.lose, w.then = lua.Commit, func() { mustBe(t, group.Master.Pause(), nil) }
+			return redisidem.Next(), nil
+		}
+	}))
+	_, err = strict.Scope("a").DoFlow(ctx, "k", request, flow)
+	mustBe(t, err, redisidem.ErrOutcomeUnknown)
+	mustBe(t, replica.Pause(), nil)
+	mustBe(t, group.Master.Resume(), nil)
+	waitForNoLock(t, raw)
+	mustBe(t, replica.Resume(), nil)
+	if n := events.count(redisidem.EventCommitDropped); n != 0 {
+		t.Errorf("a commit that is stored was reported as dropped %d times", n)
+	}
+	key, err := strict.Scope("a").DoFlow(ctx, "k", request, flow)
+	mustBe(t, err, nil)
+	if key.Journal[1].Attempt != 1 {
+		t.Errorf("the only run of the second stage is attempt %d", key.Journal[1].Attempt)
 	}
 }

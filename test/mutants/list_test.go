@@ -68,6 +68,13 @@ var mutants = []mutant{
 		killer: "TestKeptCommitThatTooFewReplicasHaveCountsNoFurtherStage",
 	},
 	{
+		name:   "undurableretry", // the same when its commit is repeated in the background
+		file:   "redisidem/commitretry.go",
+		old:    "stored := err == nil || errors.Is(err, ErrNotDurable) || errors.Is(err, ErrNotKept)",
+		new:    "stored := err == nil",
+		killer: "TestKeptCommitThatIsRepeatedWithTooFewReplicasCountsNoFurtherStage",
+	},
+	{
 		name:   "handdrops", // an update drops a commit that is undone later
 		file:   "lua/update.lua",
 		old:    " or r[7] and revision - r[7] < kept",
