@@ -129,7 +129,7 @@ end
 -- were merged, the journal has fewer entries than there are revisions, and drops none by its
 -- distance before it is full.
 local kept = r[4] and 1024 or 64
-local whole = string.find(r[2] or '', '^compensate:%d+$') or r[7] and revision - r[7] < kept
+local whole = string.find(r[2] or '', '^compensate:%d+$') or revision - (tonumber(r[7]) or 0) < kept
 for i = 7, #ARGV, 2 do
   whole = whole or ARGV[i] == 'recovery_point' and string.find(ARGV[i + 1], '^compensate:%d+$')
 end

@@ -9,7 +9,7 @@ import (
 // AddState returns the outcome with fields for the state, in place of a whole new state. The value
 // is one that JSON writes as an object, such as a struct or a map. Its fields replace those of the
 // same name, and the other fields of the state stay as they are. So each stage can add its part,
-// and later stages and compensations read them together:
+// and later stages read them together:
 //
 //	return redisidem.Next().AddState(Charged{ChargeID: id}), nil
 //

@@ -128,7 +128,9 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	if left := l.deadlineIn(key); left > 0 && e.snooze > 0 {
 		e.snooze = min(e.snooze, max(left, time.Millisecond))
 	}
-	err = e.keep(s.valueCodec, l.id, key)
+	if err = e.keep(s.valueCodec, l.id, key); err == nil {
+		err = e.keepEarlierState(s.valueCodec, l.id, key, l.flow)
+	}
 	return e, err
 }
 

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync"
 )
 
-// errGoexit reports that a stage ended its goroutine.
+// errGoexit reports that a stage or the observer ended its goroutine.
 var errGoexit = errors.New("stage called runtime.Goexit")
 
 // errNotOurs reports that a record belongs to a flow of another name, or to no flow.
@@ -93,12 +94,21 @@ func (c *Completer) resume(ctx context.Context, id identity, j *job, onHung func
 	return key, err
 }
 
-// run runs the flow of a key, and returns a panic as an error.
+// run runs the flow of a key. It returns a panic, and the end of the goroutine, as an error.
 func (c *Completer) run(ctx context.Context, lease *Lease, f *Flow) (key *Key, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			key, err = lease.Key(), &panicError{v, debug.Stack()}
-		}
-	}()
-	return lease.runFlow(ctx, c.given[f.id], func(f *Flow) bool { return c.paused.has(f.cfg.Name, f.id) })
+	err = errGoexit
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				err = &panicError{v, debug.Stack()}
+			}
+		}()
+		key, err = lease.runFlow(ctx, c.given[f.id], func(f *Flow) bool { return c.paused.has(f.cfg.Name, f.id) })
+	})
+	wg.Wait()
+	if key == nil {
+		key = lease.Key()
+	}
+	return key, err
 }

@@ -44,7 +44,7 @@ func (c *Completer) startWorkers(ctx, work context.Context, f *Flow) *workers {
 	w.wg.Go(func() {
 		defer stop()
 		for j, ok := w.queue.take(); ok; j, ok = w.queue.take() {
-			w.wg.Go(func() { // a stage may end its goroutine with runtime.Goexit
+			w.wg.Go(func() { // the observer may end its goroutine with runtime.Goexit
 				defer w.queue.done(j)
 				w.do(work, j)
 			})

@@ -39,7 +39,8 @@ func ExampleStage_State() {
 	// <nil>
 }
 
-// Each stage adds its part to the state, and the compensation of the first one finds it.
+// Each stage adds its part to the state. The compensation of a stage gets the state as that stage
+// has left it.
 func ExampleOutcome_AddState() {
 	sc, stop := exampleScope()
 	defer stop()
@@ -56,7 +57,7 @@ func ExampleOutcome_AddState() {
 			Compensate: func(_ context.Context, st *redisidem.Stage) error {
 				var o order
 				err := st.State(&o)
-				fmt.Printf("refund %s, parcel %s\n", o.Charge, o.Parcel)
+				fmt.Printf("refund %q, parcel %q\n", o.Charge, o.Parcel)
 				return err
 			},
 		},
@@ -80,6 +81,6 @@ func ExampleOutcome_AddState() {
 	key, err := sc.DoFlow(context.Background(), "k", redisidem.Request{Method: "POST", Path: "/orders"}, flow)
 	fmt.Println(key.Response.Code, err)
 	// Output:
-	// refund ch_1, parcel pa_1
+	// refund "ch_1", parcel ""
 	// 409 <nil>
 }

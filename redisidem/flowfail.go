@@ -35,9 +35,10 @@ func (f *Flow) checkExhausted() error {
 	case e.Stage != "" && f.stages[e.Stage] == nil:
 		return invalid("FlowConfig.Exhausted.Stage", "names no stage's recovery point: %q", e.Stage)
 	}
-	for _, s := range f.stages {
-		if s.NoReturn && f.cfg.Exhausted.Stage != "" && s.passed(f.cfg.Exhausted.Stage) {
-			return invalid("FlowConfig.Exhausted.Stage", "must not be in Next of %q, the point of no return, which by default is the next stage: %q", s.Point, f.cfg.Exhausted.Stage)
+	last := f.cfg.Exhausted.Stage
+	for _, s := range f.cfg.Stages {
+		if last != "" && s.NoReturn && f.stages[s.Point].passed(last) {
+			return invalid("FlowConfig.Exhausted.Stage", "must not be in Next of %q, the point of no return, which by default is the next stage: %q", s.Point, last)
 		}
 	}
 	return nil
@@ -136,7 +137,7 @@ func (l *Lease) failedFinally(ctx context.Context, err error) string {
 	if ctx.Err() != nil || l.key.Revision != l.finalAt {
 		return ""
 	}
-	if ofStage(err) || panicked || errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownRecoveryPoint) {
+	if ofStage(err) || panicked || errors.Is(err, errGoexit) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrUnknownRecoveryPoint) {
 		return l.final
 	}
 	return ""

@@ -3,6 +3,7 @@ package redisidem_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -397,6 +398,12 @@ func TestClientsThatRetryOftenDoNotEndAFlow(t *testing.T) {
 		{"FailWith panics", func(c *redisidem.FlowConfig) {
 			c.Exhausted.Compensate, c.FailWith = true, func(*redisidem.Stage, error) redisidem.Response { panic("no answer") }
 		}, nil, ""},
+		{"FailWith ends its goroutine", func(c *redisidem.FlowConfig) {
+			c.Exhausted.Compensate, c.FailWith = true, func(*redisidem.Stage, error) redisidem.Response {
+				runtime.Goexit()
+				return redisidem.Response{}
+			}
+		}, nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inBubble(t, func(b *bubble) {
@@ -611,6 +618,12 @@ func TestExhaustedStageBehindThePointOfNoReturnIsRefused(t *testing.T) {
 	mustBeInvalid(t, err, "FlowConfig.Exhausted.Stage")
 	_, err = redisidem.NewFlow(cart(atPaid(redisidem.Finished)))
 	mustBe(t, err, nil)
+	for range 20 { // of several such stages, the error names the first one
+		_, err = redisidem.NewFlow(cart(atPaid(), func(c *redisidem.FlowConfig) {
+			c.Stages[1].NoReturn, c.Stages[1].Next = true, []string{"paid", "ordered"}
+		}))
+		mustBeInvalid(t, err, "FlowConfig.Exhausted.Stage", `"taxed"`)
+	}
 }
 
 // TestDeadlineOfAnotherFlowIsNone has a stage that runs another flow, without a deadline, until its

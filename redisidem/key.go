@@ -67,12 +67,13 @@ type Key struct {
 	fingerprint string
 	state       []byte
 	hasState    bool
-	hasInterim  bool  // the stored response is an interim one
-	interim     bool  // this call, or the one that it waited for, produced an interim answer
-	ownAnswer   bool  // this call made the answer
-	noReturn    bool  // it is behind its flow's point of no return
-	undoable    bool  // a stage was committed that its flow can undo
-	merged      int64 // how many commits were snoozes whose journal entries later ones have replaced
+	earlier     []earlierState // by their revisions
+	hasInterim  bool           // the stored response is an interim one
+	interim     bool           // this call, or the one that it waited for, produced an interim answer
+	ownAnswer   bool           // this call made the answer
+	noReturn    bool           // it is behind its flow's point of no return
+	undoable    bool           // a stage was committed that its flow can undo
+	merged      int64          // how many commits were snoozes whose journal entries later ones have replaced
 	requeued    requeue
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
@@ -116,6 +117,7 @@ func (k *Key) clone() *Key {
 	c := *k
 	c.Params = bytes.Clone(k.Params)
 	c.Journal = slices.Clone(k.Journal)
+	c.earlier = slices.Clone(k.earlier)
 	if k.Response != nil {
 		c.Response = k.Response.clone()
 	}
@@ -136,6 +138,9 @@ func (k *Key) copyTexts() {
 	}
 	for i := range k.Journal {
 		texts = append(texts, &k.Journal[i].Owner, &k.Journal[i].Stage)
+	}
+	for i := range k.earlier {
+		texts = append(texts, &k.earlier[i].stored)
 	}
 	if k.LastFailure != nil {
 		texts = append(texts, &k.LastFailure.Owner, &k.LastFailure.Text)

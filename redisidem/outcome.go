@@ -215,6 +215,10 @@ type encodedOutcome struct {
 	// key's response stays.
 	storedState, storedHeader, storedBody []byte
 	stored                                *Response
+
+	// The earlier state that is kept, or nil, and whether those of the key no longer count.
+	keepsEarlier *earlierState
+	dropsEarlier bool
 }
 
 // keep encodes the outcome's values with the codec for storage with a key.

@@ -123,6 +123,7 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 	for i := range k.Journal {
 		k.Journal[i].measure(k.Journal[:i])
 	}
+	slices.SortFunc(k.earlier, func(a, b earlierState) int { return int(a.revision - b.revision) })
 	if n := len(k.Journal); n > 0 {
 		k.UpdatedAt = k.Journal[n-1].At
 	}
@@ -210,6 +211,11 @@ func (r *storedRecord) read(field, v string) (err error) {
 			var e JournalEntry
 			e, err = decodeJournalEntry(n, v)
 			k.Journal = append(k.Journal, e)
+		} else if n, ok := strings.CutPrefix(field, earlierPrefix); ok {
+			var s earlierState
+			if s, ok, err = decodeEarlierState(n, v); ok {
+				k.earlier = append(k.earlier, s)
+			}
 		}
 	}
 	return err
@@ -304,7 +310,7 @@ func parseTime(field, s string) (time.Time, error) {
 // fields returns the fields that a commit of the outcome to the key writes.
 func (o *encodedOutcome) fields(k *Key) protocol.Outcome {
 	f := protocol.Outcome{
-		RecoveryPoint: o.point, State: o.storedState, HasState: o.hasState, Undoable: o.undoable && !k.undoable, NoReturn: o.noReturn && !k.noReturn, HasResponse: o.stored != nil,
+		RecoveryPoint: o.point, State: o.storedState, HasState: o.hasState, Undoable: o.undoable && !k.undoable, NoReturn: o.noReturn && !k.noReturn, HasResponse: o.stored != nil, EarlierStates: o.earlierFields(k),
 	}
 	if o.stored != nil {
 		f.Response = protocol.Response{
@@ -380,6 +386,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	if o.hasState {
 		next.state, next.hasState = o.state, true
 	}
+	next.earlier = o.earlierAfter(k)
 	next.original = next.view()
 	return &next
 }

@@ -41,9 +41,10 @@ func (st *Stage) Attempt() int { return st.attempt }
 // *[]byte, and decodes JSON into any other pointer. It returns [ErrNoState] if no earlier stage
 // stored a state, and [ErrOtherType] if the state does not fit v.
 //
-// A Compensate gets the key's last state, whichever commit it undoes. What it takes to undo a stage
-// is therefore stored with [Outcome.AddState], under a name of that stage alone, which has the
-// number of the visit if there may be several.
+// A Compensate gets the state that the key had after the commit that it undoes, without what later
+// commits have changed. For an interim commit of the stage that may be ErrNoState. A state that was
+// set by hand, with [Scope.Update] or [Lease.Commit], or by an Adopt, is the one that the
+// compensations of all earlier commits get.
 func (st *Stage) State(v any) error {
 	if !st.key.hasState {
 		return ErrNoState

@@ -77,9 +77,23 @@ var mutants = []mutant{
 	{
 		name:   "handdrops", // an update drops a commit that is undone later
 		file:   "lua/update.lua",
-		old:    " or r[7] and revision - r[7] < kept",
+		old:    " or revision - (tonumber(r[7]) or 0) < kept",
 		new:    "",
 		killer: "TestUpdateAfterManySnoozesKeepsTheJournal",
+	},
+	{
+		name:   "laststate", // a compensation gets the state that later stages have left
+		file:   "redisidem/compensate.go",
+		old:    "st.key.withStateAfter(st.lease.scope.service.valueCodec, n)",
+		new:    "st.key.withStateAfter(st.lease.scope.service.valueCodec, st.key.Revision)",
+		killer: "TestCompensationGetsTheStateOfItsStage",
+	},
+	{
+		name:   "onestate", // a commit does not keep the state that it changes if there is an earlier one
+		file:   "redisidem/earlierstate.go",
+		old:    "k.Journal[i].Revision >= kept",
+		new:    "kept < 0",
+		killer: "TestCompensationGetsTheStateOfItsStage",
 	},
 	{
 		name:   "unlimited", // completers work on more keys of a flow than they may

@@ -30,6 +30,14 @@ type Outcome struct {
 	Flow string
 	// NoReturn marks a key that is behind its flow's point of no return.
 	NoReturn bool
+	// EarlierStates are written as they are.
+	EarlierStates []EarlierState
+}
+
+// EarlierState is the field of a state that the key had before a commit.
+type EarlierState struct {
+	Field  string
+	Stored string // "" if the state no longer counts
 }
 
 // Response is a response as it is stored.
@@ -81,7 +89,7 @@ func (o *Outcome) addResponse(c *Call) {
 // hasMore reports whether the outcome writes fields besides the recovery point and the response's
 // code and body.
 func (o *Outcome) hasMore() bool {
-	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable || o.NoReturn || o.Merged > 0 || o.Flow != ""
+	return o.HasResponse && o.Response.HasHeader || o.Interim != MarkLeave || o.HasState || o.NotKept != "" || o.Undoable || o.NoReturn || o.Merged > 0 || o.Flow != "" || len(o.EarlierStates) > 0
 }
 
 // addMore adds those fields, as field, value, ...
@@ -119,5 +127,8 @@ func (o *Outcome) addMore(c *Call) {
 	}
 	if o.Merged > 0 {
 		c.add("merged", o.Merged)
+	}
+	for i := range o.EarlierStates {
+		c.addTexts(o.EarlierStates[i].Field, o.EarlierStates[i].Stored)
 	}
 }

@@ -1,0 +1,126 @@
+package redisidem
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/redisidem/redisidem/redisidem/internal/protocol"
+)
+
+// earlierState is the state that a key had before the commit of a revision changed it. It is kept
+// for the compensations of earlier commits: each gets the state that the key had after its commit.
+// Where several commits before a change are to be undone, they share it.
+type earlierState struct {
+	revision int64
+	stored   string // as in the record: "=" and the encoded state, or "-" for none
+}
+
+// earlierPrefix is the prefix of the fields with earlier states. The revision follows it. A commit
+// cannot remove a field, so that of a state that no longer counts is empty.
+const (
+	earlierPrefix = "before:"
+	earlierValue  = '='
+	earlierNone   = "-"
+)
+
+// keepEarlierState sets which earlier states the commit of the outcome keeps or drops. flow is nil
+// for an outcome by hand, whose state is meant for all compensations. So is the state of an
+// adoption, since the earlier version's may have another form. A finished key has no compensations.
+func (e *encodedOutcome) keepEarlierState(v valueCodec, id identity, k *Key, flow *Flow) error {
+	changes := e.hasState && !(k.hasState && bytes.Equal(e.state, k.state))
+	switch {
+	case e.point == Finished, e.hasState && (flow == nil || e.adoptedBy != nil):
+		e.dropsEarlier = true
+	case changes && flow.needsEarlierState(k, e.merges(k)):
+		earlier := earlierState{revision: k.Revision, stored: earlierNone}
+		if k.hasState {
+			stored, err := v.encode(id, k.fingerprint, earlier.field(), 0, k.state)
+			if err != nil {
+				return err
+			}
+			earlier.stored = string(earlierValue) + string(stored)
+		}
+		e.keepsEarlier = &earlier
+	}
+	return nil
+}
+
+// needsEarlierState reports whether a commit that can be undone has no earlier state yet. merges
+// means that the next commit's journal entry replaces the last one.
+func (f *Flow) needsEarlierState(k *Key, merges bool) bool {
+	if !f.compensates || k.forgotten() != 0 {
+		return false
+	}
+	kept := int64(-1)
+	if n := len(k.earlier); n > 0 {
+		kept = k.earlier[n-1].revision
+	}
+	i := len(k.Journal) - 1
+	if merges {
+		i--
+	}
+	for ; i >= 0 && k.Journal[i].Revision >= kept; i-- {
+		if f.undoes(k.Journal[i].Stage) {
+			return true
+		}
+	}
+	return false
+}
+
+// earlierFields returns what the commit of the outcome writes about earlier states.
+func (e *encodedOutcome) earlierFields(k *Key) (fields []protocol.EarlierState) {
+	if e.dropsEarlier {
+		for _, s := range k.earlier {
+			fields = append(fields, protocol.EarlierState{Field: s.field()})
+		}
+	}
+	if s := e.keepsEarlier; s != nil {
+		fields = append(fields, protocol.EarlierState{Field: s.field(), Stored: s.stored})
+	}
+	return fields
+}
+
+// earlierAfter returns the earlier states of the key after the commit of the outcome.
+func (e *encodedOutcome) earlierAfter(k *Key) []earlierState {
+	switch {
+	case e.dropsEarlier:
+		return nil
+	case e.keepsEarlier != nil:
+		return append(k.earlier[:len(k.earlier):len(k.earlier)], *e.keepsEarlier)
+	}
+	return k.earlier
+}
+
+// field returns the name of the field in the record. The codec binds the state to it.
+func (s *earlierState) field() string { return earlierPrefix + strconv.FormatInt(s.revision, 10) }
+
+// decodeEarlierState reads a field with an earlier state. ok is false if it no longer counts.
+func decodeEarlierState(revision, stored string) (s earlierState, ok bool, err error) {
+	if s.revision, err = parseCount(earlierPrefix+revision, revision); err != nil {
+		return s, false, err
+	}
+	if stored != "" && stored != earlierNone && stored[0] != earlierValue {
+		return s, false, damaged("%s cannot be read", s.field())
+	}
+	s.stored = stored
+	return s, stored != "", nil
+}
+
+// withStateAfter returns the key with the state that it had after the commit of a revision.
+func (k *Key) withStateAfter(v valueCodec, revision int64) (*Key, error) {
+	for _, s := range k.earlier {
+		if s.revision <= revision {
+			continue
+		}
+		before := *k
+		before.state, before.hasState = nil, s.stored != earlierNone
+		if before.hasState {
+			var err error
+			if before.state, err = v.decode(k.id, k.fingerprint, s.field(), 0, []byte(s.stored[1:])); err != nil {
+				return nil, err
+			}
+		}
+		return &before, nil
+	}
+	return k, nil
+}
