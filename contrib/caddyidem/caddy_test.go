@@ -139,6 +139,21 @@ func (s *site) post(path, key, body string, fields ...string) (status int, heade
 	return answer.StatusCode, answer.Header, string(got)
 }
 
+// metrics returns the text of Caddy's metrics.
+func (s *site) metrics() string {
+	s.t.Helper()
+	answer, err := dial(filepath.Join(s.dir, "admin")).Get("http://localhost/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // counting is an upstream that answers with the number of the request.
 func counting(n *atomic.Int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -303,22 +318,14 @@ func TestMetricsAreCaddys(t *testing.T) {
 	s := start(t, counting(&n), byClient)
 	s.post("/orders", "k", "tea")
 	s.post("/orders", "k", "tea")
-	answer, err := dial(filepath.Join(s.dir, "admin")).Get("http://localhost/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := s.metrics()
 	for _, want := range []string{
 		`redisidem_http_requests_total{namespace="redisidem",result="executed",store="`,
 		`redisidem_http_requests_total{namespace="redisidem",result="replayed",store="`,
 		`redisidem_events_total{flow="",kind="committed",namespace="redisidem"`,
 		`redisidem_redis_up{namespace="redisidem",store="`,
 	} {
-		if !strings.Contains(string(text), want) {
+		if !strings.Contains(text, want) {
 			t.Errorf("the metrics have no %s", want)
 		}
 	}

@@ -45,6 +45,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"unscoped": &h.Unscoped, "optional": &h.Optional, "fail_open": &h.FailOpen, "stream": &h.Stream, "auto_pipeline": &h.AutoPipeline,
 		"strict": &h.Strict, "publish_retention": &h.PublishRetention, "compressed": &h.Compressed, "accept_plain": &h.AcceptPlain,
 	}
+	numbers := map[string]*int{"durability": &h.Durability, "scope_in_flight": &h.ScopeInFlight, "scope_keys": &h.ScopeKeys}
 	lists := map[string]*[]string{"methods": &h.Methods, "keep": &h.Keep, "headers": &h.Headers}
 	for d.NextBlock(0) {
 		name := d.Val()
@@ -84,9 +85,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = size(d, func(n int64) { h.MaxResponse = n })
 		case name == "max_value":
 			err = size(d, func(n int64) { h.MaxValue = int(n) })
-		case name == "durability":
+		case numbers[name] != nil:
 			err = one(d, func(s string) (err error) {
-				h.Durability, err = strconv.Atoi(s)
+				*numbers[name], err = strconv.Atoi(s)
 				return err
 			})
 		default:

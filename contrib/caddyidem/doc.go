@@ -35,11 +35,11 @@
 //   - authorize: place a handler such as forward_auth in front.
 //   - A time limit after which the client is answered with 504 and the upstream works on.
 //
-// Of the settings of a gateway, it has no secrets for fingerprints (fingerprint_key), no quotas of
-// scopes (scope_in_flight, scope_keys), no copies of answers in memory, and no console. TLS, CORS,
-// tokens, trusted proxies and health checks are Caddy's own. A reload of Caddy does not refuse a
-// change of key_from or key_prefix, under which a retry finds no record of the request before it,
-// and it does not refuse to leave out an encryption key that stored values need. Those get 5xx.
+// Of the settings of a gateway, it has no secrets for fingerprints (fingerprint_key), no copies of
+// answers in memory, and no console. TLS, CORS, tokens, trusted proxies and health checks are
+// Caddy's own. A reload of Caddy does not refuse a change of key_from or key_prefix, under which a
+// retry finds no record of the request before it, and it does not refuse to leave out an encryption
+// key that stored values need. Those get 5xx.
 //
 // # Errors of handlers
 //

@@ -192,7 +192,7 @@ func (h *Handler) config() (*httpidem.Config, error) {
 		Key:         key,
 		Response:    httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse), KeepHeaders: h.Headers, KeepFlushed: !h.Stream, Status: keep},
 		Fingerprint: h.Fingerprint.config(), PublishRetention: h.PublishRetention, Spool: h.store.spool,
-		Profile: h.profile(), Observer: h.store.observe,
+		Profile: h.profile(), Observer: h.store.observe, Quota: h.store.limits(),
 	}, nil
 }
 

@@ -54,6 +54,12 @@ type Store struct {
 	SpoolDir   string `json:"spool_dir,omitempty"`
 	SpoolAbove int64  `json:"spool_above,omitempty"`
 	SpoolBytes int64  `json:"spool_bytes,omitempty"`
+	// ScopeInFlight is how many requests with keys a scope may have in flight, and ScopeKeys how
+	// many keys it may use within Retention, in all processes with this Namespace together: see
+	// [redisidem.Quota]. Further requests are answered with 429. They should be the same in all
+	// processes. Default: no limit.
+	ScopeInFlight int `json:"scope_in_flight,omitempty"`
+	ScopeKeys     int `json:"scope_keys,omitempty"`
 	// AutoPipeline sends the commands of concurrent requests in common pipelines.
 	AutoPipeline bool `json:"auto_pipeline,omitempty"`
 }
@@ -62,7 +68,8 @@ type Store struct {
 type store struct {
 	pooled   string // its name in stores
 	service  *redisidem.Service
-	spool    *httpidem.Spool // nil if all bodies are in memory
+	quota    *redisidem.Quota // nil without a limit
+	spool    *httpidem.Spool  // nil if all bodies are in memory
 	metrics  *promidem.Metrics
 	requests *prometheus.CounterVec
 }
@@ -184,7 +191,35 @@ func newStore(ctx caddy.Context, name string, cfg Store, values redisidem.Codec)
 		return nil, err
 	}
 	s.metrics.Watch(s.service)
+	if err := s.limit(&cfg); err != nil {
+		return nil, errors.Join(err, s.service.Close(opening))
+	}
 	return s, nil
+}
+
+// limit makes the quota of each scope, if one is wanted.
+func (s *store) limit(cfg *Store) error {
+	switch {
+	case cfg.ScopeInFlight < 0:
+		return fmt.Errorf("scope_in_flight: must not be negative: %d", cfg.ScopeInFlight)
+	case cfg.ScopeKeys < 0:
+		return fmt.Errorf("scope_keys: must not be negative: %d", cfg.ScopeKeys)
+	case cfg.ScopeInFlight == 0 && cfg.ScopeKeys == 0:
+		return nil
+	}
+	var err error
+	if s.quota, err = redisidem.NewQuota(s.service, redisidem.QuotaConfig{InFlight: cfg.ScopeInFlight, Stored: cfg.ScopeKeys}); err == nil {
+		s.metrics.WatchQuota(s.quota)
+	}
+	return err
+}
+
+// limits returns the quota for the middleware, nil without a limit.
+func (s *store) limits() httpidem.Quota {
+	if s.quota == nil {
+		return nil
+	}
+	return s.quota
 }
 
 // register adds the metrics to those of a configuration of Caddy, if another handler has not.
@@ -215,12 +250,15 @@ func (s *store) release() error {
 	return err
 }
 
-// Destruct implements [caddy.Destructor]: it waits for the work in flight and closes the
-// connections.
+// Destruct implements [caddy.Destructor]: it waits for the work in flight, gives back the shares in
+// quotas and closes the connections.
 func (s *store) Destruct() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return s.service.Close(ctx)
+	if s.quota == nil {
+		return s.service.Close(ctx)
+	}
+	return errors.Join(s.quota.Close(ctx), s.service.Close(ctx))
 }
 
 func duration(d caddy.Duration) time.Duration { return time.Duration(d) }

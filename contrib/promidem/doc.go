@@ -23,8 +23,16 @@
 //	redisidem_copy_bytes            about how much memory they take
 //	redisidem_copy_lookups_total{hit}
 //
-// It also adds what Redis has. These numbers are the same in each process, so use max and not sum
-// over several processes:
+// WatchQuota adds the numbers of a redisidem.Quota:
+//
+//	redisidem_scope_use_ratio{quota}     highest use, as a part of the limit: in-flight, keys
+//	redisidem_scope_shares               scopes of whose quota this process has a share
+//	redisidem_scope_calls_total{result}  calls to Redis about quotas: answered, failed
+//	redisidem_scope_refused_total        requests that a quota had no place for
+//	redisidem_scope_alone_total          requests admitted while Redis did not answer
+//
+// Watch also adds what Redis has. These numbers are the same in each process, so use max and not
+// sum over several processes:
 //
 //	redisidem_redis_up              1 if Redis acknowledged a write at the last look
 //	redisidem_redis_check{subject}  worst verdict of Service.Check, from 1, good, to 4, failure

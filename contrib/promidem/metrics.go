@@ -2,6 +2,7 @@ package promidem
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -20,6 +21,7 @@ type Metrics struct {
 	stages   *prometheus.HistogramVec
 	renewals prometheus.Histogram
 	watched  atomic.Pointer[watch]
+	quota    atomic.Pointer[redisidem.Quota]
 }
 
 var (
@@ -106,7 +108,7 @@ func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, c := range m.own() {
 		c.Describe(to)
 	}
-	for _, d := range watchDescs {
+	for _, d := range slices.Concat(watchDescs, quotaDescs) {
 		to <- d
 	}
 }
@@ -121,4 +123,5 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 	if w := m.watched.Load(); w != nil {
 		w.collect(to)
 	}
+	m.collectQuota(to)
 }

@@ -53,8 +53,8 @@ func (w *watch) collect(to chan<- prometheus.Metric) {
 	to <- gauge(giveBacksPending, float64(stats.GiveBacksPending))
 	to <- gauge(copiesHeld, float64(stats.Copies))
 	to <- gauge(copyBytes, float64(stats.CopyBytes))
-	to <- prometheus.MustNewConstMetric(copyLookups, prometheus.CounterValue, float64(stats.CopyHits), "true")
-	to <- prometheus.MustNewConstMetric(copyLookups, prometheus.CounterValue, float64(stats.CopyMisses), "false")
+	to <- counter(copyLookups, stats.CopyHits, "true")
+	to <- counter(copyLookups, stats.CopyMisses, "false")
 	if w.cfg.Interval < 0 {
 		return
 	}
@@ -108,6 +108,10 @@ func (w *watch) ask(ctx context.Context) []prometheus.Metric {
 		}
 	}
 	return all
+}
+
+func counter[N int64 | uint64](desc *prometheus.Desc, n N, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
 }
 
 func gauge(desc *prometheus.Desc, value float64, labels ...string) prometheus.Metric {

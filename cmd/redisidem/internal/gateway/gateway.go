@@ -83,7 +83,7 @@ func New(cfg Config) (*Gateway, error) {
 		if g.quota, err = redisidem.NewQuota(cfg.Service, *cfg.Quota); err != nil {
 			return nil, err
 		}
-		g.metrics.registry.MustRegister(quotaMetrics{g.quota})
+		g.metrics.WatchQuota(g.quota)
 	}
 	first, err := g.newGeneration(&cfg)
 	if err != nil {
