@@ -201,7 +201,8 @@ func TestCompleterRefusesAnEarlierVersionTwice(t *testing.T) {
 	})
 }
 
-// TestPausedVersionAdoptsNothing pauses the old version, and then the new one.
+// TestPausedVersionAdoptsNothing pauses the old version, and then the new one. While the new one is
+// paused, new keys are refused, and those of the old one go on in it, for clients as well.
 func TestPausedVersionAdoptsNothing(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		svc := b.service(redisidem.Config{})
@@ -212,20 +213,27 @@ func TestPausedVersionAdoptsNothing(t *testing.T) {
 		v2 := mustFlow(b, cart(recoverable, pausable, after(v1, same)))
 		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable, stopsAt("paid"))))
 		mustBe(b, err, nil)
-		for _, version := range []string{"cart/1", "cart/2"} {
-			mustBe(b, in.Pause(ctx, version, true, act), nil)
-			time.Sleep(2 * time.Second)
-			_, err = sc.DoFlow(ctx, "k", request, v2)
-			mustBe(b, err, redisidem.ErrPaused)
-			if version == "cart/1" {
-				time.Sleep(2 * time.Minute)
-				mustSweep(b, mustCompleter(b, svc, v2), redisidem.SweepResult{Due: 1})
-				mustBe(b, in.Resume(ctx, version, act), nil)
-			}
-		}
+		_, err = sc.DoFlow(ctx, "l", request, mustFlow(b, cart(recoverable, stopsAt("paid"))))
+		mustBe(b, err, nil)
+		mustBe(b, in.Pause(ctx, "cart/1", true, act), nil)
+		time.Sleep(2 * time.Second)
+		_, err = sc.DoFlow(ctx, "k", request, v2)
+		mustBe(b, err, redisidem.ErrPaused)
+		time.Sleep(2 * time.Minute)
+		mustSweep(b, mustCompleter(b, svc, v2), redisidem.SweepResult{Due: 2})
+		mustBe(b, in.Resume(ctx, "cart/1", act), nil)
+
+		mustBe(b, in.Pause(ctx, "cart/2", true, act), nil)
+		time.Sleep(2 * time.Second)
+		_, err = sc.DoFlow(ctx, "new", request, v2)
+		mustBe(b, err, redisidem.ErrPaused)
+		_, err = sc.Retrieve(ctx, "new")
+		mustBe(b, err, redisidem.ErrNotFound)
+		key, err := sc.DoFlow(ctx, "k", request, v2)
+		mustEnd(b, key, err, "done", "cart/1", "started", "taxed", "paid", "ordered")
 		time.Sleep(2 * time.Minute)
 		mustSweep(b, mustCompleter(b, svc, v2), redisidem.SweepResult{Due: 1, Finished: 1})
-		key, err := sc.Retrieve(ctx, "k")
+		key, err = sc.Retrieve(ctx, "l")
 		mustEnd(b, key, err, "done", "cart/1", "started", "taxed", "paid", "ordered")
 	})
 }

@@ -116,15 +116,17 @@ func (s *Service) readPauses(ctx context.Context) *knownPauses {
 	return next
 }
 
-// answerPaused answers a client of a paused flow: it returns a finished key as ever, and any other
-// key with the pause as the error. seen is the key as the caller knows it, or nil.
-func (sc *Scope) answerPaused(ctx context.Context, seen *Key, c claim, why *PausedError) (*Key, error) {
+// answerPaused answers a client of a paused version of a flow: it returns a finished key as ever,
+// and any other key with the pause as the error. If the key belongs to another version of newest
+// that is not paused, it returns that version, in which the key goes on. seen is the key as the
+// caller knows it, or nil.
+func (sc *Scope) answerPaused(ctx context.Context, seen *Key, c claim, newest *Flow, why *PausedError) (key *Key, runs *Flow, err error) {
 	s := sc.service
-	refuse := func(key *Key, err error) (*Key, error) {
+	refuse := func(key *Key, err error) (*Key, *Flow, error) {
 		s.observe(ctx, Event{Kind: EventRefused, Key: c.id.Digest, Flow: c.flow.id, Err: err})
-		return key, err
+		return key, nil, err
 	}
-	key, err := s.retrieve(ctx, c.id)
+	key, err = s.retrieve(ctx, c.id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return refuse(seen, why)
@@ -135,10 +137,14 @@ func (sc *Scope) answerPaused(ctx context.Context, seen *Key, c claim, why *Paus
 		return refuse(seen, err)
 	}
 	if !key.Finished() {
+		if f := newest.version(key.Flow); f != nil && f != c.flow && s.pausedForClients(ctx, f) == nil {
+			return key, f, nil
+		}
 		return refuse(key, why)
 	}
 	s.observe(ctx, Event{Kind: EventReplayed, Key: c.id.Digest, Flow: key.Flow, RecoveryPoint: key.RecoveryPoint, Revision: key.Revision})
-	return key.result()
+	key, err = key.result()
+	return key, nil, err
 }
 
 // checkFingerprint returns [ErrFingerprintMismatch] if a key is not that of a claim's request.

@@ -68,19 +68,22 @@ func (sc *Scope) DoFlow(ctx context.Context, value string, req Request, flow *Fl
 // fresher key it returns seen.
 func (sc *Scope) runFlow(ctx context.Context, seen *Key, c claim) (*Key, error) {
 	newest := c.flow
-	if why := sc.service.pausedForClients(ctx, newest); why != nil {
-		return sc.answerPaused(ctx, seen, c, why)
-	}
-	lease, fresh, err := sc.claim(ctx, c)
+	var lease *Lease
+	var fresh *Key
+	var err error
 	// A key goes to later versions only, so each of them is claimed for at most once.
-	for range len(newest.earlier) + 1 {
+	for range len(newest.earlier) + 2 {
+		if why := sc.service.pausedForClients(ctx, c.flow); why != nil {
+			key, runs, err := sc.answerPaused(ctx, seen, c, newest, why)
+			if runs == nil {
+				return key, err
+			}
+			c.flow = runs
+		}
+		lease, fresh, err = sc.claim(ctx, c)
 		if c.flow = newest.versionOf(err); c.flow == nil {
 			break
 		}
-		if why := sc.service.pausedForClients(ctx, c.flow); why != nil {
-			return sc.answerPaused(ctx, seen, c, why)
-		}
-		lease, fresh, err = sc.claim(ctx, c)
 	}
 	switch {
 	case err != nil:
