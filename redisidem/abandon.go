@@ -3,6 +3,7 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -46,7 +47,11 @@ func (l *Lease) abandonIdle(ctx context.Context) error {
 // the lease was still held, so that the key became one.
 func (l *Lease) abandonAsDeadLetter(ctx context.Context, ending protocol.Ending, letter string) (bool, error) {
 	ending.NothingDone, ending.Unbegun = true, true
-	return l.abandonWith(ctx, errors.New(letter), protocol.Abandon{Ending: ending, DeadLetter: letter})
+	reason := errors.New(letter)
+	if last := l.Key().LastFailure; last != nil && last.Text != "" { // an observer has no record to look at
+		reason = fmt.Errorf("%w; the last failure: %s", reason, last.Text)
+	}
+	return l.abandonWith(ctx, reason, protocol.Abandon{Ending: ending, DeadLetter: letter})
 }
 
 // abandonWith ends the lease without a result. It fills in the lease's part of a. It reports

@@ -43,7 +43,9 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (_ *Ke
 	s := l.scope.service
 	key := l.Key()
 	e, err := l.encode(o, key)
-	worked = worked && o.adoptedBy == nil && !strings.HasPrefix(key.RecoveryPoint, compensating) // a compensation runs again
+	// A compensation runs again, and so does a stage whose outcome the program has in a store of its
+	// own.
+	worked = worked && o.adoptedBy == nil && !o.elsewhere && !strings.HasPrefix(key.RecoveryPoint, compensating)
 	if worked && isUnstorable(err) {
 		e, err = l.encode(o.withoutResult(err), key)
 	}
@@ -228,6 +230,7 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 	l.mu.Unlock()
 
 	l.warnOfJournal(ctx, key, next)
+	l.warnOfEarlierStates(ctx, key, e)
 	s.observe(ctx, done)
 	if e.failedBy != nil {
 		failed := done

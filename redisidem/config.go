@@ -106,7 +106,8 @@ type Config struct {
 	// that Scope.Create makes. Default: 255.
 	MaxKeyBytes int
 
-	// MaxValueBytes bounds each stored value: params, state, response headers and response body. A
+	// MaxValueBytes bounds each stored value: params, state, response headers and response body. It
+	// also bounds the earlier states that a key keeps for its compensations, taken together. A
 	// record with a longer value is ErrDamaged. Lower the bound only when the records of the last
 	// service that writes longer values have expired, dead letters included: after Retention and
 	// after DeadLetterRetention. Between 1 B and 512 MiB. Default: 1 MiB.

@@ -187,9 +187,9 @@ func (l *Lease) makeDeadLetter(ctx context.Context, why string) error {
 	return asDeadLettered(l.abandonAsDeadLetter(ctx, protocol.Ending{}, fmt.Sprintf("stage %q of %s: %s", l.Key().RecoveryPoint, l.flow, why)))
 }
 
-// refusalsIn returns the refusals and the revision in a record given as field, value, ... Fields
-// that cannot be read count as zero.
-func refusalsIn(pairs []string) (refused refusals, revision int64) {
+// refusalsIn returns the refusals, the revision and the recovery point in a record given as field,
+// value, ... Fields that cannot be read count as zero.
+func refusalsIn(pairs []string) (refused refusals, revision int64, point string) {
 	for ; len(pairs) > 1; pairs = pairs[2:] {
 		switch pairs[0] {
 		case fieldControl:
@@ -197,9 +197,11 @@ func refusalsIn(pairs []string) (refused refusals, revision int64) {
 			revision = c.revision
 		case fieldRefused:
 			refused, _ = decodeRefusals(pairs[1])
+		case fieldPoint:
+			point = pairs[1]
 		}
 	}
-	return refused, revision
+	return refused, revision, point
 }
 
 // refuseUnread is refuse for a key whose record this process cannot read, for the reason why. r is
@@ -208,13 +210,15 @@ func (s *Service) refuseUnread(ctx context.Context, c claim, token string, r pro
 	a := protocol.Abandon{
 		ID: c.id, Token: token, Recovery: c.flow.recovery(s.cfg.Retention), Ending: protocol.Ending{NothingDone: true, Unbegun: true, Refused: true},
 	}
-	if !c.flow.refusedOften(refusalsIn(r.Texts)) {
+	refused, revision, point := refusalsIn(r.Texts)
+	if !c.flow.refusedOften(refused, revision) {
 		_, _ = s.sendAbandon(ctx, c.id, s.redis.NewAbandon(a), 0, nil) // retried in the background
 		return why
 	}
+	id, _ := adopt(c.id, r.Texts, s.cfg.Namespace) // whose scope is empty if it cannot be read either
 	tell := func(r protocol.Reply) {
 		if r.DeadLettered() {
-			s.observe(ctx, Event{Kind: EventDeadLettered, Key: c.id.Digest, Flow: c.flow.id, Err: why})
+			s.observe(ctx, Event{Kind: EventDeadLettered, Key: id.Digest, Flow: c.flow.id, Scope: id.Scope, Stage: point, RecoveryPoint: point, Revision: revision, Err: why})
 		}
 	}
 	a.DeadLetter = c.flow.id + ": the record cannot be read"

@@ -608,7 +608,16 @@ func TestUnreadableKeyBecomesADeadLetter(t *testing.T) {
 		events := &recorder{}
 		without := b.service(redisidem.Config{Retention: time.Hour, Observer: events})
 		untilDeadLettered(b, sc, mustCompleter(b, without, flow), 50*time.Minute)
-		if events.count(redisidem.EventDeadLettered) != 1 {
+		found := 0
+		for _, e := range events.all() {
+			if e.Kind == redisidem.EventDeadLettered {
+				found++
+				if e.Scope != "a" || e.Stage != "taxed" || e.Flow != "cart/1" || !errors.Is(e.Err, redisidem.ErrDamaged) {
+					b.Errorf("the event is %+v", e)
+				}
+			}
+		}
+		if found != 1 {
 			b.Errorf("events: %v", events.kinds())
 		}
 		key, err := sc.Retrieve(ctx, "k")

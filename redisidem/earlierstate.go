@@ -2,6 +2,9 @@ package redisidem
 
 import (
 	"bytes"
+	"context"
+	"log/slog"
+	"slices"
 	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
@@ -12,7 +15,7 @@ import (
 // Where several commits before a change are to be undone, they share it.
 type earlierState struct {
 	revision int64
-	stored   string // as in the record: "=" and the encoded state, or "-" for none
+	stored   string // as in the record: "=" and the encoded state, "-" for none, or "!" for one that was not kept
 }
 
 // earlierPrefix is the prefix of the fields with earlier states. The revision follows it. A commit
@@ -21,11 +24,14 @@ const (
 	earlierPrefix = "before:"
 	earlierValue  = '='
 	earlierNone   = "-"
+	earlierLost   = "!"
 )
 
 // keepEarlierState sets which earlier states the commit of the outcome keeps or drops. flow is nil
 // for an outcome by hand, whose state is meant for all compensations. So is the state of an
 // adoption, since the earlier version's may have another form. A finished key has no compensations.
+// The earlier states of a key have no more bytes than the limit of one value: a stage that names
+// itself in Next could otherwise fill the record.
 func (e *encodedOutcome) keepEarlierState(v valueCodec, id identity, k *Key, flow *Flow) error {
 	changes := e.hasState && !(k.hasState && bytes.Equal(e.state, k.state))
 	switch {
@@ -38,7 +44,9 @@ func (e *encodedOutcome) keepEarlierState(v valueCodec, id identity, k *Key, flo
 			if err != nil {
 				return err
 			}
-			earlier.stored = string(earlierValue) + string(stored)
+			if earlier.stored = string(earlierValue) + string(stored); k.earlierBytes()+len(earlier.stored) > v.limit {
+				earlier.stored = earlierLost
+			}
 		}
 		e.keepsEarlier = &earlier
 	}
@@ -48,7 +56,7 @@ func (e *encodedOutcome) keepEarlierState(v valueCodec, id identity, k *Key, flo
 // needsEarlierState reports whether a commit that can be undone has no earlier state yet. merges
 // means that the next commit's journal entry replaces the last one.
 func (f *Flow) needsEarlierState(k *Key, merges bool) bool {
-	if !f.compensates || k.forgotten() != 0 {
+	if !f.compensates || k.forgotten() != 0 || f.hasPassedReturn(k) {
 		return false
 	}
 	kept := int64(-1)
@@ -91,6 +99,24 @@ func (e *encodedOutcome) earlierAfter(k *Key) []earlierState {
 	return k.earlier
 }
 
+// earlierBytes returns how many bytes the earlier states of the key have.
+func (k *Key) earlierBytes() (n int) {
+	for i := range k.earlier {
+		n += len(k.earlier[i].stored)
+	}
+	return n
+}
+
+// warnOfEarlierStates logs that the commit of an outcome is the first one of a key that did not
+// keep the state before it.
+func (l *Lease) warnOfEarlierStates(ctx context.Context, key *Key, e *encodedOutcome) {
+	if e.keepsEarlier == nil || e.keepsEarlier.stored != earlierLost || slices.ContainsFunc(key.earlier, func(s earlierState) bool { return s.stored == earlierLost }) {
+		return
+	}
+	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the earlier states of a key are larger than MaxValueBytes; some compensations will not get their state",
+		attrKey(l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), slog.Int("limit", l.scope.service.cfg.MaxValueBytes))
+}
+
 // field returns the name of the field in the record. The codec binds the state to it.
 func (s *earlierState) field() string { return earlierPrefix + strconv.FormatInt(s.revision, 10) }
 
@@ -99,7 +125,7 @@ func decodeEarlierState(revision, stored string) (s earlierState, ok bool, err e
 	if s.revision, err = parseCount(earlierPrefix+revision, revision); err != nil {
 		return s, false, err
 	}
-	if stored != "" && stored != earlierNone && stored[0] != earlierValue {
+	if stored != "" && stored != earlierNone && stored != earlierLost && stored[0] != earlierValue {
 		return s, false, damaged("%s cannot be read", s.field())
 	}
 	s.stored = stored
@@ -113,7 +139,7 @@ func (k *Key) withStateAfter(v valueCodec, revision int64) (*Key, error) {
 			continue
 		}
 		before := *k
-		before.state, before.hasState = nil, s.stored != earlierNone
+		before.state, before.hasState, before.stateLost = nil, s.stored[0] == earlierValue, s.stored == earlierLost
 		if before.hasState {
 			var err error
 			if before.state, err = v.decode(k.id, k.fingerprint, s.field(), 0, []byte(s.stored[1:])); err != nil {

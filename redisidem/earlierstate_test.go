@@ -1,9 +1,11 @@
 package redisidem_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -123,6 +125,7 @@ func TestEarlierStatesAreKeptOnlyForCompensations(t *testing.T) {
 		}, map[string]string{}},
 		"only the last one can be undone": {func(c *redisidem.FlowConfig) { c.Stages[0].Compensate, c.Stages[1].Compensate = nil, nil }, map[string]string{}},
 		"only the first can be undone":    {func(c *redisidem.FlowConfig) { c.Stages[1].Compensate, c.Stages[2].Compensate = nil, nil }, map[string]string{"before:1": "=1"}},
+		"a point of no return":            {func(c *redisidem.FlowConfig) { c.Stages[1].NoReturn = true }, map[string]string{"before:1": "=1"}},
 		"the same state":                  {func(c *redisidem.FlowConfig) { c.Stages[1].Work = outcome(redisidem.Next().WithState(1)) }, map[string]string{"before:2": "=1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,6 +173,61 @@ func TestPollingKeepsOneEarlierState(t *testing.T) {
 		mustBe(b, err, nil)
 		if want := []string{"paid: 4", "paid: 4", "started: 100"}; !slices.Equal(undone, want) || !key.Finished() {
 			b.Errorf("%q at %s, want %q", undone, key.RecoveryPoint, want)
+		}
+	})
+}
+
+// TestEarlierStatesAreBounded has a stage that names itself and changes a large state each time.
+// The compensations of the commits whose state was not kept get an error, and the record stays
+// small.
+func TestEarlierStatesAreBounded(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		const visits, size, most = 20, 300, 1000
+		var logged bytes.Buffer
+		sc := b.service(redisidem.Config{MaxValueBytes: most, Logger: slog.New(slog.NewTextHandler(&logged, nil))}).Scope("a")
+		states, lost := 0, 0
+		flow := mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			first := &c.Stages[0]
+			first.Next, first.MaxVisits = []string{redisidem.Started, "taxed"}, visits
+			first.Work = func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if st.Key().Revision == visits {
+					return redisidem.Advance("taxed"), nil
+				}
+				return redisidem.Advance(redisidem.Started).WithState(bytes.Repeat([]byte{'a' + byte(st.Key().Revision)}, size)), nil
+			}
+			first.Compensate = func(_ context.Context, st *redisidem.Stage) error {
+				var state []byte
+				switch err := st.State(&state); {
+				case errors.Is(err, redisidem.ErrDamaged):
+					lost++
+				case err != nil:
+					return err
+				case state[0] != 'a'+byte(min(st.Compensates().Revision, visits-1)):
+					b.Errorf("revision %d gets %q", st.Compensates().Revision, state)
+				default:
+					states++
+				}
+				return nil
+			}
+			c.Stages[1].Work = declined
+		}))
+		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(func(c *redisidem.FlowConfig) {
+			*c = flow.Config()
+			c.Stages[1].Work = outcome(redisidem.NothingDone())
+		})))
+		mustBe(b, err, nil)
+		total := 0
+		for _, state := range b.earlierStates() {
+			total += len(state)
+		}
+		if total > most || strings.Count(logged.String(), "earlier states") != 1 {
+			b.Errorf("the earlier states have %d bytes, and the log says %q", total, logged.String())
+		}
+		key, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, nil)
+		// Three states fit beside the current one, which two commits have.
+		if !key.Finished() || states != 3+2 || lost != visits-1-3 {
+			b.Errorf("at %s, %d compensations got their state, and %d did not", key.RecoveryPoint, states, lost)
 		}
 	})
 }

@@ -19,11 +19,13 @@ type Exhausted struct {
 	// the answer of [FlowConfig].FailWith.
 	Compensate bool
 
-	// Stage is the recovery point of a last stage, at which the flow continues. The stage whose
-	// attempts are used up counts as committed: if the flow fails later, its Compensate runs, and
-	// must accept that the work was not done. If the attempts at the last stage are used up, too,
-	// the key becomes a dead letter. It must not be in Next of a stage with NoReturn, because the
-	// journal could not tell whether that stage was done. Empty: there is no last stage.
+	// Stage is the recovery point of a last stage, at which the flow continues. If Reconcile of the
+	// stage whose attempts are used up finds that its work was done, the flow goes on from there
+	// instead. Otherwise that stage counts as committed: if the flow fails later, its Compensate
+	// runs, and must accept that the work was not done. If the attempts at the last stage are used
+	// up, too, the key becomes a dead letter. It must not be in Next of a stage with NoReturn,
+	// because the journal could not tell whether that stage was done. Empty: there is no last
+	// stage.
 	Stage string
 }
 
@@ -148,14 +150,14 @@ func (l *Lease) failedFinally(ctx context.Context, err error) string {
 // committed. A flow that is canceled or past its deadline is then failed at the next stage, and one
 // whose attempts were used up goes on.
 func (f *Flow) fail(ctx context.Context, st *Stage, stage *FlowStage, cause error, began bool) (Outcome, error) {
-	if last := f.cfg.Exhausted.Stage; last != "" && errors.Is(cause, ErrExhausted) {
-		return Outcome{RecoveryPoint: last, failedBy: cause}, nil
-	}
 	if began && stage.Reconcile != nil {
 		if o, done, err := f.reconcile(ctx, st, stage); done || err != nil {
 			return o, err
 		}
 		began = false
+	}
+	if last := f.cfg.Exhausted.Stage; last != "" && errors.Is(cause, ErrExhausted) {
+		return Outcome{RecoveryPoint: last, failedBy: cause}, nil
 	}
 	next, err := f.undoFrom(stage, st.key, began)
 	if err != nil {

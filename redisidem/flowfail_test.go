@@ -575,6 +575,50 @@ func TestExhaustedLastStage(t *testing.T) {
 	})
 }
 
+// TestExhaustedLastStageAsksReconcileBefore has a last stage for a stage whose attempts are used
+// up, which may have done its work.
+func TestExhaustedLastStageAsksReconcileBefore(t *testing.T) {
+	for name, c := range map[string]struct {
+		found  redisidem.StageFunc
+		answer string // "" for a dead letter
+	}{
+		"done":       {next, `"done"`},
+		"not done":   {fails(redisidem.ErrNothingDone), `"sorry"`},
+		"undecided":  {fails(errStage), ""},
+		"no such ID": {nil, `"sorry"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				flow := mustFlow(b, cart(recoverable, func(c2 *redisidem.FlowConfig) {
+					c2.MaxAttempts, c2.Exhausted.Stage = 2, "sorry"
+					c2.Stages[2].Work, c2.Stages[2].Reconcile = fails(errStage), c.found
+					c2.Stages[3].Next = []string{redisidem.Finished}
+					c2.Stages = append(c2.Stages, redisidem.FlowStage{Point: "sorry", Work: finish("sorry")})
+				}))
+				svc := b.service(redisidem.Config{})
+				// Reconcile is asked from the second attempt on, so the first flow has none.
+				_, err := svc.Scope("a").DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable, failsAt("paid"))))
+				mustBe(b, err, errStage)
+				_, err = svc.Scope("a").DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable, failsAt("paid"))))
+				mustBe(b, err, errStage)
+				for range 6 {
+					time.Sleep(time.Hour)
+					_, err := mustCompleter(b, svc, flow).Sweep(ctx)
+					mustBe(b, err, nil)
+				}
+				key, err := svc.Scope("a").Retrieve(ctx, "k")
+				mustBe(b, err, nil)
+				switch {
+				case c.answer != "" && key.Finished():
+					mustHold(b, key, c.answer)
+				case c.answer != "" || key.DeadLetter == nil || key.RecoveryPoint != "paid":
+					b.Errorf("the key is at %q, dead letter %+v", key.RecoveryPoint, key.DeadLetter)
+				}
+			})
+		})
+	}
+}
+
 // TestFailedStageIsCompensated checks CompensateFailed for a stage that returns Fail.
 func TestFailedStageIsCompensated(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {

@@ -236,7 +236,7 @@ func FuzzReply(f *testing.F) {
 		if _, err := decodeDeadLetter(rest); err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
 		}
-		if refused, revision := refusalsIn(r.Texts); refused.looks < 0 || refused.revision < 0 || revision < 0 {
+		if refused, revision, _ := refusalsIn(r.Texts); refused.looks < 0 || refused.revision < 0 || revision < 0 {
 			t.Fatalf("refused %+v at %d", refused, revision)
 		}
 		if q, err := decodeRequeue(rest); err == nil && (q.revision < 0 || q.attempts < 0) {

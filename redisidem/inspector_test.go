@@ -146,7 +146,7 @@ func TestInspectorOfAReaderMayNotAct(t *testing.T) {
 	in := e.inEveryState()
 	user := "reader" + e.namespace
 	for _, rule := range []string{
-		"reset", "on", ">pw", "~" + e.namespace + ":*", "+hello", "+auth", "+exists", "+hmget", "+hgetall", "+pttl", "+zscore", "+time", "+scan",
+		"reset", "on", ">pw", "~" + e.namespace + ":*", "+hello", "+auth", "+exists", "+hmget", "+hgetall", "+pttl", "+zscore", "+zscan", "+time", "+scan",
 		"+dbsize", "+randomkey", "+multi", "+exec", "+zcount", "+xrange",
 	} {
 		mustBe(t, e.client().Do(ctx, "ACL", "SETUSER", user, rule).Err(), nil)
@@ -180,6 +180,11 @@ func TestInspectorOfAReaderMayNotAct(t *testing.T) {
 	}
 	for _, err := range reader.List(ctx, redisidem.Filter{}, "") {
 		mustBe(t, err, nil)
+	}
+	versions, err := reader.OpenVersions(ctx, "cart")
+	mustBe(t, err, nil)
+	if len(versions) == 0 {
+		t.Error("no version has open keys")
 	}
 	_, err = reader.Stats(ctx)
 	mustBe(t, err, nil)

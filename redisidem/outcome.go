@@ -46,6 +46,9 @@ type Outcome struct {
 	refused error
 	// notKept is set if this outcome replaces one that could not be stored.
 	notKept *NotKeptError
+	// elsewhere means that the program has stored the outcome outside Redis, so that a later run of
+	// the stage returns it again.
+	elsewhere bool
 }
 
 // Advance returns an Outcome that moves the key to a recovery point.

@@ -80,6 +80,7 @@ var rights = []right{
 	{"zadd", "key 1 member", forFlows},
 	{"zrem", "key member", forFlows},
 	{"zscore", "key member", forFlows},
+	{"zscan", "key 0", forFlows},
 	{"zrange", "key 0 1", forFlows},
 	{"zrangebyscore", "key 0 1", forFlows},
 	{"zremrangebyscore", "key 0 1", forFlows},

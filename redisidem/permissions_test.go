@@ -170,9 +170,12 @@ func sent(t *testing.T) map[string]string {
 				switch command := methods[name]; {
 				case withContext && command != "":
 					found[command] = file
-				case withContext && len(n.Args) > 1 && strings.HasPrefix(name, "New") && strings.HasSuffix(name, "Cmd"):
-					if word := text(n.Args[1]); word != "" {
-						found[word] = file
+				case withContext && len(n.Args) > 2 && strings.HasPrefix(name, "New") && strings.HasSuffix(name, "Cmd"):
+					for _, arg := range n.Args[1:3] { // a scan has what reads the next step before the command
+						if word := text(arg); word != "" {
+							found[word] = file
+							break
+						}
 					}
 				case withContext && len(n.Args) > 1 && name == "evaluation":
 					if word := text(n.Args[1]); word != "" {

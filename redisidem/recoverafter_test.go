@@ -2,6 +2,7 @@ package redisidem_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,12 @@ func TestCompleterPostponesFailingKeys(t *testing.T) {
 		mustSweep(b, completer, redisidem.SweepResult{})
 		if b.indexed("due") != 0 || b.indexed("dead") != 1 || events.count(redisidem.EventDeadLettered) != 1 {
 			b.Errorf("%d due, %d dead, %v", b.indexed("due"), b.indexed("dead"), events.kinds())
+		}
+		for _, e := range events.all() {
+			if want := `stage "taxed" of cart/1: 4 attempts; the last failure: `; e.Kind == redisidem.EventDeadLettered &&
+				(!strings.HasPrefix(e.Err.Error(), want) || !strings.HasSuffix(e.Err.Error(), errStage.Error())) {
+				b.Errorf("the event says %q", e.Err)
+			}
 		}
 
 		letters := func() (keys []*redisidem.Key) {

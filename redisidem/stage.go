@@ -44,8 +44,13 @@ func (st *Stage) Attempt() int { return st.attempt }
 // A Compensate gets the state that the key had after the commit that it undoes, without what later
 // commits have changed. For an interim commit of the stage that may be ErrNoState. A state that was
 // set by hand, with [Scope.Update] or [Lease.Commit], or by an Adopt, is the one that the
-// compensations of all earlier commits get.
+// compensations of all earlier commits get. The earlier states of a key have up to
+// Config.MaxValueBytes together. One that did not fit, which is logged as a warning, is
+// [ErrDamaged] for the Compensate that asks for it.
 func (st *Stage) State(v any) error {
+	if st.key.stateLost {
+		return damaged("the state after revision %d was not kept: the earlier states of the key are larger than MaxValueBytes", st.undoes.Revision)
+	}
 	if !st.key.hasState {
 		return ErrNoState
 	}

@@ -51,7 +51,10 @@ const storedParts = 8
 // stored as such, and added to the state that the key has when the outcome is committed.
 //
 // It checks the outcome as the commit does, so that work whose outcome Redis would refuse can be
-// rolled back. The errors are those of [Scope.WorkStage] for an outcome that cannot be stored:
+// rolled back. Data in Redis it cannot check: if Redis refuses an effect of the outcome, the stage
+// ends with that error, and not with ErrNotKept, because its next run returns the outcome again.
+//
+// The errors are those of [Scope.WorkStage] for an outcome that cannot be stored:
 // [ErrInvalid], [ErrNoProgress], [ErrUndecided] and others. [Outcome.Undo] is ErrInvalid as well.
 // The bytes of [NothingDone] are nil, because there is nothing to store. EncodeOutcome sends
 // nothing to Redis.
@@ -86,6 +89,9 @@ func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 	plain, err := json.Marshal(stored)
 	if err != nil {
 		return nil, o, &InvalidError{Field: "Outcome", Reason: "cannot be encoded: " + err.Error(), Err: err}
+	}
+	if limit := st.outcomeCodec().limit; len(plain) > limit {
+		return nil, o, invalid("Outcome", "is %d bytes long with all its parts, more than can be decoded (%d)", len(plain), limit)
 	}
 	b, err := st.outcomeCodec().encode(st.lease.id, st.key.fingerprint, st.outcomeField(), 0, plain)
 	return b, o, err
@@ -152,7 +158,7 @@ func (o Outcome) withStored(state *[]byte, added [][]byte) Outcome {
 	if state != nil {
 		o = o.WithState(*state)
 	}
-	o.added = nil
+	o.added, o.elsewhere = nil, true
 	for _, b := range added {
 		o = o.AddState(json.RawMessage(b))
 	}

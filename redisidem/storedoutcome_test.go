@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,10 +96,14 @@ func TestOutcomesThatTheCommitWouldRefuseAreNotEncoded(t *testing.T) {
 				}
 			}
 		}
+		manyParts := redisidem.Advance("two")
+		for range 10_000 {
+			manyParts = manyParts.AddState(map[string]string{"field": strings.Repeat("x", 80)})
+		}
 		_, err = sc.Do(ctx, "k", request, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			check(st, map[string]error{
 				"idle": nil, "extra": redisidem.ErrInvalid, "undo": redisidem.ErrInvalid, "large": redisidem.ErrInvalid, "same": redisidem.ErrNoProgress,
-				"next": redisidem.ErrInvalid, "state": redisidem.ErrInvalid, "effect": redisidem.ErrInvalid,
+				"next": redisidem.ErrInvalid, "state": redisidem.ErrInvalid, "effect": redisidem.ErrInvalid, "parts": redisidem.ErrInvalid,
 			}, map[string]redisidem.Outcome{
 				"idle":   redisidem.NothingDone(),
 				"extra":  redisidem.NothingDone().WithState(1),
@@ -108,10 +113,50 @@ func TestOutcomesThatTheCommitWouldRefuseAreNotEncoded(t *testing.T) {
 				"next":   redisidem.Next(),
 				"state":  redisidem.Advance("two").WithState(func() {}),
 				"effect": redisidem.Advance("two").WithEffects(effect.Set("elsewhere", "1")),
+				"parts":  manyParts, // of one field: together they are more than can be decoded
 			})
 			return redisidem.Finish(redisidem.JSON(200, "done")), nil
 		})
 		mustBe(b, err, nil)
+	})
+}
+
+// TestRefusedStoredOutcomeIsCommittedByALaterRun has outcomes in a store of the program's own that
+// Redis refuses at first: they are still there for the next run, so the key is not finished without
+// them.
+func TestRefusedStoredOutcomeIsCommittedByALaterRun(t *testing.T) {
+	onEveryServer(t, func(t *testing.T, e *env) {
+		rdb := e.client()
+		sc := e.service().Scope("a").Wait(5 * time.Second) // the lease is given back in the background
+		var kept []byte
+		sum := ""
+		runs := 0
+		work := func(_ context.Context, st *redisidem.Stage) (o redisidem.Outcome, err error) {
+			if kept != nil {
+				return st.DecodeOutcome(kept)
+			}
+			runs++
+			sum = st.ShardKey("sum")
+			kept, o, err = st.EncodeOutcome(redisidem.Finish(redisidem.JSON(201, "made")).WithEffects(effect.IncrBy(sum, 1)))
+			if err == nil { // meanwhile another program has written there
+				mustBe(t, rdb.HSet(ctx, sum, "x", 1).Err(), nil)
+			}
+			return o, err
+		}
+		for range 2 {
+			key, err := sc.Do(ctx, "k", request, work)
+			mustBe(t, err, redisidem.ErrEffect)
+			if key.Finished() || errors.Is(err, redisidem.ErrNotKept) {
+				t.Errorf("the key is at %s: %v", key.RecoveryPoint, err)
+			}
+		}
+		mustBe(t, rdb.Del(ctx, sum).Err(), nil)
+		key, err := sc.Do(ctx, "k", request, work)
+		mustBe(t, err, nil)
+		mustHold(t, key, `"made"`)
+		if n, err := rdb.Get(ctx, sum).Int(); n != 1 || err != nil || runs != 1 {
+			t.Errorf("the effect was applied %d times (%v), and the work ran %d times", n, err, runs)
+		}
 	})
 }
 

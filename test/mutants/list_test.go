@@ -96,6 +96,34 @@ var mutants = []mutant{
 		killer: "TestCompensationGetsTheStateOfItsStage",
 	},
 	{
+		name:   "hoarder", // a record keeps any number of earlier states
+		file:   "redisidem/earlierstate.go",
+		old:    "k.earlierBytes()+len(earlier.stored) > v.limit",
+		new:    "k.earlierBytes() < 0",
+		killer: "TestEarlierStatesAreBounded",
+	},
+	{
+		name:   "hasty", // the last stage begins although the work of the one before may be done
+		file:   "redisidem/flowfail.go",
+		old:    "	if began && stage.Reconcile != nil {",
+		new:    "	if began && stage.Reconcile != nil && f.cfg.Exhausted.Stage == \"\" {",
+		killer: "TestExhaustedLastStageAsksReconcileBefore",
+	},
+	{
+		name:   "forgetsrow", // a key is finished without an outcome that the program has stored
+		file:   "redisidem/commit.go",
+		old:    " && !o.elsewhere",
+		new:    "",
+		killer: "TestRefusedStoredOutcomeIsCommittedByALaterRun",
+	},
+	{
+		name:   "allversions", // a pause of the newest version refuses the keys of all versions
+		file:   "redisidem/pause.go",
+		old:    "f != nil && f != c.flow &&",
+		new:    "false &&",
+		killer: "TestPausedVersionAdoptsNothing",
+	},
+	{
 		name:   "unlimited", // completers work on more keys of a flow than they may
 		file:   "lua/completerlimit.lua",
 		old:    "if perFlow > 0 and ofFlow >= perFlow then\n",

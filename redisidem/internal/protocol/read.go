@@ -24,13 +24,34 @@ func (c *Client) Record(ctx context.Context, record string) (pairs []string, err
 	return pairs, wrongType(err)
 }
 
-// Members reads a sorted set. ctx must have a deadline.
+// membersCount is about how many members of a sorted set a server reads for one step.
+const membersCount = 1000
+
+// Members reads a sorted set, in steps that do not occupy the server for long. Each member is in
+// the result once. One that enters or leaves meanwhile may be missing. ctx must have a deadline.
 func (c *Client) Members(ctx context.Context, key string) (members []string, err error) {
-	err = Repeat(ctx, func(ctx context.Context) error {
-		cmd := redis.NewStringSliceCmd(ctx, "zrange", key, 0, -1)
-		err := c.sendOne(ctx, false, key, cmd)
-		members = cmd.Val()
-		return err
-	})
-	return members, wrongType(err)
+	seen := make(map[string]bool)
+	for cursor := uint64(0); ; {
+		var read []string // member, score, ...
+		err := Repeat(ctx, func(ctx context.Context) (err error) {
+			cmd := redis.NewScanCmd(ctx, nil, "zscan", key, cursor, "count", membersCount)
+			if err := c.sendOne(ctx, false, key, cmd); err != nil {
+				return err
+			}
+			read, cursor = cmd.Val()
+			return nil
+		})
+		if err != nil {
+			return nil, wrongType(err)
+		}
+		for i := 0; i < len(read); i += 2 {
+			if !seen[read[i]] {
+				seen[read[i]] = true
+				members = append(members, read[i])
+			}
+		}
+		if cursor == 0 {
+			return members, nil
+		}
+	}
 }
