@@ -43,8 +43,7 @@ func (l *Lease) commit(ctx context.Context, o Outcome, keep, worked bool) (_ *Ke
 	s := l.scope.service
 	key := l.Key()
 	e, err := l.encode(o, key)
-	// A compensation runs again, and so does a stage whose outcome the program has in a store of its
-	// own.
+	// A compensation runs again, and so does a stage whose outcome the program has stored itself.
 	worked = worked && o.adoptedBy == nil && !o.elsewhere && !strings.HasPrefix(key.RecoveryPoint, compensating)
 	if worked && isUnstorable(err) {
 		e, err = l.encode(o.withoutResult(err), key)
