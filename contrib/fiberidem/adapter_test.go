@@ -20,6 +20,16 @@ func TestAdapter(t *testing.T) {
 	adaptertest.Run(t, adaptertest.Framework{Serve: serveApp, ServeHandler: serveHandler})
 }
 
+// TestStreamedBodies runs the suite's bodies through an app whose handlers start before the whole
+// body has come.
+func TestStreamedBodies(t *testing.T) {
+	t.Parallel()
+	adaptertest.Bodies(t, func(t *testing.T, app adaptertest.App) string {
+		t.Helper()
+		return serveWith(t, fiber.Config{StreamRequestBody: true}, app)
+	})
+}
+
 // serveHandler serves a net/http handler for all paths behind the adapter.
 func serveHandler(t *testing.T, m *httpidem.Middleware, h http.Handler) string {
 	t.Helper()
@@ -32,7 +42,12 @@ func serveHandler(t *testing.T, m *httpidem.Middleware, h http.Handler) string {
 // serveApp serves an app with Fiber.
 func serveApp(t *testing.T, app adaptertest.App) string {
 	t.Helper()
-	f := fiber.New()
+	return serveWith(t, fiber.Config{}, app)
+}
+
+func serveWith(t *testing.T, cfg fiber.Config, app adaptertest.App) string {
+	t.Helper()
+	f := fiber.New(cfg)
 	if app.Recovers {
 		f.Use(recover.New())
 	}

@@ -28,7 +28,15 @@
 // client has disconnected. The work is finished and stored in any case. c.Context() ends when the
 // lease is lost, or at a deadline that was set in front.
 //
-// # Streams
+// # Streamed requests
+//
+// With StreamRequestBody, handlers behind New get the whole body as a stream. c.Body() reads it
+// into memory, and c.Request().BodyStream() does not. A body in a file of Config.Spool stays there
+// until the handlers have returned. Without StreamRequestBody, Fiber holds each body in memory
+// before New runs, so a Spool saves no memory. For middleware in front, a stream that New has read
+// is empty afterwards if no handler has run.
+//
+// # Streamed responses
 //
 // Fiber sends a stream after the handlers have returned. A stream whose known size fits into
 // Config.Response.MaxBytes, such as a file, is read before that and stored. Any other stream is

@@ -33,8 +33,9 @@ func New(m *httpidem.Middleware) fiber.Handler {
 	}
 	limit := m.Policy().MaxResponseBytes
 	return func(c fiber.Ctx) error {
-		x := &exchange{context: c, limit: limit, header: responseHeader(c)}
-		m.Handler(http.HandlerFunc(x.next)).ServeHTTP(x, newRequest(c))
+		x := &exchange{context: c, limit: limit, header: responseHeader(c), request: body{context: c}}
+		defer x.request.finish()
+		m.Handler(http.HandlerFunc(x.next)).ServeHTTP(x, newRequest(c, &x.request))
 		return x.finish()
 	}
 }
@@ -45,6 +46,7 @@ func New(m *httpidem.Middleware) fiber.Handler {
 type exchange struct {
 	context fiber.Ctx
 	limit   int
+	request body // of the request
 
 	header http.Header // of the response, as the middleware sees it
 	status int         // of the middleware's response; 0 before WriteHeader
@@ -87,11 +89,7 @@ func (x *exchange) Flush() {}
 func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	c := x.context
 	setHeader(c, x.header) // the fields that the middleware has set already
-	if c.Request().IsBodyStream() {
-		if x.err = restoreBody(c, r); x.err != nil {
-			return
-		}
-	}
+	x.request.restore(r.Body)
 	front := c.Context()
 	c.SetContext(r.Context())
 	defer c.SetContext(front)

@@ -10,11 +10,12 @@ import (
 	"slices"
 
 	"github.com/gofiber/fiber/v3"
+	"github.com/valyala/fasthttp"
 )
 
 // newRequest returns the net/http form of a request. Everything except the body is copied, because
 // Fiber reuses its memory after the request.
-func newRequest(c fiber.Ctx) *http.Request {
+func newRequest(c fiber.Ctx, b *body) *http.Request {
 	from := c.Request()
 	target := string(from.Header.RequestURI()) // as it was sent; the URI of the Request is normalized
 	u, err := url.ParseRequestURI(target)
@@ -25,7 +26,7 @@ func newRequest(c fiber.Ctx) *http.Request {
 		Method: string(from.Header.Method()), URL: u, RequestURI: target,
 		Proto: string(from.Header.Protocol()), ProtoMajor: 1, ProtoMinor: 1,
 		Header: make(http.Header), Host: string(from.Host()), ContentLength: int64(max(from.Header.ContentLength(), -1)),
-		Body: &body{context: c}, RemoteAddr: c.RequestCtx().RemoteAddr().String(), TLS: c.RequestCtx().TLSConnectionState(),
+		Body: b, RemoteAddr: c.RequestCtx().RemoteAddr().String(), TLS: c.RequestCtx().TLSConnectionState(),
 	}
 	for name, value := range from.Header.All() {
 		r.Header.Add(string(name), string(value))
@@ -34,11 +35,12 @@ func newRequest(c fiber.Ctx) *http.Request {
 	return r.WithContext(withContext(c))
 }
 
-// body is the body of a request. Handlers can read it afterwards, unless it is a stream: see
-// restoreBody.
+// body is the body of a request as the middleware reads it.
 type body struct {
-	context fiber.Ctx
-	reader  io.Reader // nil until it is read; most requests without a key never are
+	context  fiber.Ctx
+	reader   io.Reader // nil until it is read; most requests without a key never are
+	ended    bool      // it was read to its end
+	restored bool      // the handlers have got it as a new stream
 }
 
 // Read implements [io.Reader].
@@ -49,11 +51,44 @@ func (b *body) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return b.reader.Read(p)
+	n, err := b.reader.Read(p)
+	b.ended = b.ended || err == io.EOF //nolint:errorlint // a reader returns it as it is
+	return n, err
 }
 
 // Close implements [io.Closer]. It does nothing, because Fiber closes the body.
 func (b *body) Close() error { return nil }
+
+// restore makes a stream that the middleware has read a whole stream again, for the handlers. Fiber
+// holds any other body in memory, where it stays. whole is the body that the middleware passed on.
+func (b *body) restore(whole io.Reader) {
+	request := b.context.Request()
+	if b.reader == nil || !request.IsBodyStream() {
+		return
+	}
+	if !b.ended {
+		detachStream(request) // whole continues with it
+	}
+	request.SetBodyStream(whole, request.Header.ContentLength())
+	b.restored = true
+}
+
+// finish removes a stream that was read to its end. If a middleware in front read it again,
+// fasthttp would look for another chunk behind the last one, and wait for the next request.
+func (b *body) finish() {
+	if request := b.context.Request(); b.ended && !b.restored && request.IsBodyStream() {
+		request.ResetBody()
+	}
+}
+
+// detachStream removes the stream of a request, and everything else stays. All methods of a Request
+// that set or reset its body also return the stream to a pool, where it cannot be read any more.
+func detachStream(request *fasthttp.Request) {
+	var kept fasthttp.Request
+	request.CopyTo(&kept) // without the stream
+	*request = fasthttp.Request{}
+	kept.CopyTo(request)
+}
 
 func open(c fiber.Ctx) (io.Reader, error) {
 	from := c.Request()
@@ -107,18 +142,6 @@ func formBody(form *multipart.Form, boundary string) ([]byte, error) {
 	}
 	err := w.Close()
 	return b.Bytes(), err
-}
-
-// restoreBody restores the body of a streamed request, if the middleware has read it.
-func restoreBody(c fiber.Ctx, r *http.Request) error {
-	if r.GetBody == nil {
-		return nil
-	}
-	text, err := io.ReadAll(r.Body)
-	if err == nil {
-		c.Request().SetBody(text)
-	}
-	return err
 }
 
 // readAll reads a stream of a known size.

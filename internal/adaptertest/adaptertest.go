@@ -38,7 +38,7 @@ type Store struct {
 	// Calls counts the writes to the store's connections.
 	Calls atomic.Int64
 
-	results [httpidem.ResultPanicked + 1]atomic.Int64
+	results [httpidem.ResultSpoolUnavailable + 1]atomic.Int64
 
 	mu    sync.Mutex
 	cut   bool

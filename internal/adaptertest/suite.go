@@ -31,6 +31,7 @@ func Run(t *testing.T, f Framework) {
 		"Routing":           func(t *testing.T, f Framework) { Routing(t, f.Serve) },
 		"Recovery":          func(t *testing.T, f Framework) { Panics(t, f.Serve) },
 		"Panics":            panics,
+		"Bodies":            func(t *testing.T, f Framework) { Bodies(t, f.Serve) },
 		"Refusals":          refusals,
 		"InFlight":          inFlight,
 		"ClientDisconnects": clientDisconnects,
