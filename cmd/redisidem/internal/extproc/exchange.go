@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"strconv"
+	"strings"
 
 	modes "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -71,6 +72,10 @@ func (Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	x.sent = true
 	x.protected = httpidem.Stage(r.Context()) != nil
+	if x.protected && x.pending == requestTrailers { // it is too late for the fields of the lease
+		httpidem.NothingDone(r.Context())
+		return refusal(r), nil
+	}
 	if err := x.pass(r); err != nil {
 		return nil, err
 	}
@@ -80,7 +85,7 @@ func (Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // readBody asks for the body of the request and returns it. Envoy waits with the request meanwhile.
 // In the buffered mode, the body is one message.
 func (x *exchange) readBody() ([]byte, error) {
-	if err := x.answer(common(nil), buffered()); err != nil {
+	if err := x.answer(common(withoutLease()), buffered()); err != nil {
 		return nil, err
 	}
 	m, err := x.next()
@@ -95,6 +100,17 @@ func (x *exchange) readBody() ([]byte, error) {
 	x.passed = true // Envoy has not waited
 	x.log.Error(errNotAsked.Error())
 	return nil, errNotAsked
+}
+
+// refusal is the answer to a protected request that has trailers and no body. The answer to
+// trailers cannot change the header.
+func refusal(r *http.Request) *http.Response {
+	body := `{"type":"about:blank","title":"The request has trailers and no body","status":400,` +
+		`"detail":"This server cannot protect such a request. It was not executed. Send a body, or no trailers."}`
+	return &http.Response{
+		StatusCode: http.StatusBadRequest, Header: http.Header{"Content-Type": {"application/problem+json"}}, Request: r,
+		Proto: "HTTP/2.0", ProtoMajor: 2, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
+	}
 }
 
 // pass lets Envoy send the request to the upstream.
@@ -242,7 +258,7 @@ func (x *exchange) answer(c *extproc.CommonResponse, mode *modes.ProcessingMode)
 	case requestBodyPart:
 		out.Response = &extproc.ProcessingResponse_RequestBody{RequestBody: &extproc.BodyResponse{Response: c}}
 	case requestTrailers:
-		out.Response = &extproc.ProcessingResponse_RequestTrailers{RequestTrailers: &extproc.TrailersResponse{}}
+		out.Response = &extproc.ProcessingResponse_RequestTrailers{RequestTrailers: &extproc.TrailersResponse{HeaderMutation: withoutLease()}}
 	case responseHeaders:
 		out.Response = &extproc.ProcessingResponse_ResponseHeaders{ResponseHeaders: headers}
 	case responseBody:
@@ -266,10 +282,11 @@ func buffered() *modes.ProcessingMode {
 	}
 }
 
-// headersOnly is the mode for other requests: the access log has the status of the response.
+// headersOnly is the mode for other requests: the access log has the status of the response, and
+// trailers of the request may have forged fields of a lease.
 func headersOnly() *modes.ProcessingMode {
 	return &modes.ProcessingMode{
-		RequestBodyMode: modes.ProcessingMode_NONE, RequestTrailerMode: modes.ProcessingMode_SKIP,
+		RequestBodyMode: modes.ProcessingMode_NONE, RequestTrailerMode: modes.ProcessingMode_SEND,
 		ResponseHeaderMode: modes.ProcessingMode_SEND, ResponseBodyMode: modes.ProcessingMode_NONE,
 		ResponseTrailerMode: modes.ProcessingMode_SKIP,
 	}

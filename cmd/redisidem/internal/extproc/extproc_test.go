@@ -41,6 +41,8 @@ type envoy struct {
 	runs   atomic.Int64 // requests that the upstream got
 	// deaf ignores changes of the mode, as Envoy does without allow_mode_override.
 	deaf bool
+	// hides keeps the trailers of requests from the processor.
+	hides bool
 	// upstream answers a request. Without a status the connection of the client breaks meanwhile.
 	upstream func(*message) *message
 	messages atomic.Int64 // from the processor
@@ -164,8 +166,11 @@ func (e *envoy) call(in *message) (*message, error) {
 		return nil, err
 	}
 	mode := &modes.ProcessingMode{
-		RequestBodyMode: modes.ProcessingMode_BUFFERED, ResponseHeaderMode: modes.ProcessingMode_SEND,
-		ResponseBodyMode: modes.ProcessingMode_BUFFERED, ResponseTrailerMode: modes.ProcessingMode_SEND,
+		RequestBodyMode: modes.ProcessingMode_BUFFERED, RequestTrailerMode: modes.ProcessingMode_SEND,
+		ResponseHeaderMode: modes.ProcessingMode_SEND, ResponseBodyMode: modes.ProcessingMode_BUFFERED, ResponseTrailerMode: modes.ProcessingMode_SEND,
+	}
+	if e.hides {
+		mode.RequestTrailerMode = modes.ProcessingMode_SKIP
 	}
 	// exchange sends a part and applies the answer. It returns the response if that is immediate.
 	exchange := func(part *extproc.ProcessingRequest, header http.Header) (*message, error) {
@@ -186,6 +191,8 @@ func (e *envoy) call(in *message) (*message, error) {
 		switch {
 		case part.GetRequestHeaders() != nil:
 			apply(e.t, header, out.GetRequestHeaders().GetResponse().GetHeaderMutation())
+		case part.GetRequestTrailers() != nil:
+			apply(e.t, header, out.GetRequestTrailers().GetHeaderMutation())
 		case part.GetRequestBody() != nil:
 			apply(e.t, header, out.GetRequestBody().GetResponse().GetHeaderMutation())
 		case part.GetResponseHeaders() != nil:
@@ -204,19 +211,19 @@ func (e *envoy) call(in *message) (*message, error) {
 	if now, err := exchange(requestOf, in.header); now != nil || err != nil {
 		return now, err
 	}
-	if in.body == "" && in.trailer != nil && mode.GetRequestTrailerMode() == modes.ProcessingMode_SEND {
-		part := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestTrailers{
-			RequestTrailers: &extproc.HttpTrailers{Trailers: toMap(in.trailer)},
+	if in.body != "" && mode.GetRequestBodyMode() == modes.ProcessingMode_BUFFERED {
+		part := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestBody{
+			RequestBody: &extproc.HttpBody{Body: []byte(in.body), EndOfStream: in.trailer == nil},
 		}}
 		if now, err := exchange(part, in.header); now != nil || err != nil {
 			return now, err
 		}
 	}
-	if in.body != "" && mode.GetRequestBodyMode() == modes.ProcessingMode_BUFFERED {
-		part := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestBody{
-			RequestBody: &extproc.HttpBody{Body: []byte(in.body), EndOfStream: true},
+	if in.trailer != nil && mode.GetRequestTrailerMode() == modes.ProcessingMode_SEND {
+		part := &extproc.ProcessingRequest{Request: &extproc.ProcessingRequest_RequestTrailers{
+			RequestTrailers: &extproc.HttpTrailers{Trailers: toMap(in.trailer)},
 		}}
-		if now, err := exchange(part, in.header); now != nil || err != nil {
+		if now, err := exchange(part, in.trailer); now != nil || err != nil {
 			return now, err
 		}
 	}
@@ -466,17 +473,94 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 	}
 }
 
-func TestRequestWithTrailersAloneIsProtected(t *testing.T) {
+// TestForgedLeaseFieldsNeverReachTheUpstream sends the fields of a lease as a client, in the header
+// and in the trailers.
+func TestForgedLeaseFieldsNeverReachTheUpstream(t *testing.T) {
+	t.Parallel()
+	names := []string{gateway.AttemptHeader, gateway.FenceHeader}
+	for name, c := range map[string]struct {
+		key, body string
+		trailers  bool
+		method    string
+		protected bool
+	}{
+		"Keyed": {"k", "tea", false, "POST", true}, "WithoutABody": {"k", "", false, "POST", true},
+		"Trailers": {"k", "tea", true, "POST", true}, "TooLarge": {"k", strings.Repeat("x", 1<<20+1), true, "POST", false},
+		"Unkeyed": {"", "tea", true, "POST", false}, "UnkeyedTrailersAlone": {"", "", true, "POST", false},
+		"TrailersAlone": {"k", "", true, "POST", false}, "NotCovered": {"k", "", true, "GET", false},
+	} {
+		for _, deaf := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/Deaf=%t", name, deaf), func(t *testing.T) {
+				t.Parallel()
+				e := setUp(t, "refuse")
+				e.deaf = deaf
+				e.upstream = func(m *message) *message {
+					for _, name := range names {
+						if got := m.header.Get(name); (got != "") != c.protected || got == "88" || m.trailer.Get(name) != "" {
+							t.Errorf("%s is %q, and %q in the trailers", name, got, m.trailer.Get(name))
+						}
+					}
+					return &message{header: http.Header{":status": {"200"}}, body: "done"}
+				}
+				in := post(c.key, c.body)
+				in.header.Set(":method", c.method)
+				if c.trailers {
+					in.trailer = http.Header{"X-Sum": {"7"}}
+				}
+				for _, name := range names {
+					in.header.Set(name, "88")
+					if c.trailers {
+						in.trailer.Set(name, "88")
+					}
+				}
+				if _, err := e.call(in); err != nil && status.Code(err) != codes.Aborted { // Envoy has not waited
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// TestForgedLeaseFieldsAreRemovedBeforeTheBody has an Envoy that does not show trailers and accepts
+// no other mode. It sends a request with trailers and no body while the processor waits for one.
+func TestForgedLeaseFieldsAreRemovedBeforeTheBody(t *testing.T) {
 	t.Parallel()
 	e := setUp(t, "refuse")
-	for range 2 {
+	e.deaf, e.hides = true, true
+	e.upstream = func(m *message) *message {
+		if got := m.header.Get(gateway.FenceHeader); got != "" {
+			t.Errorf("the fence is %q", got)
+		}
+		return &message{header: http.Header{":status": {"200"}}, body: "done"}
+	}
+	in := post("k", "")
+	in.trailer = http.Header{"X-Sum": {"7"}}
+	in.header.Set(gateway.FenceHeader, "88")
+	if _, err := e.call(in); status.Code(err) != codes.Aborted || e.runs.Load() != 1 {
+		t.Errorf("%v, and the upstream got %d requests", err, e.runs.Load())
+	}
+}
+
+// TestRequestWithAKeyAndTrailersAloneIsRefused has a request whose header fields cannot be changed
+// any more when its trailers have come.
+func TestRequestWithAKeyAndTrailersAloneIsRefused(t *testing.T) {
+	t.Parallel()
+	e := setUp(t, "refuse")
+	for range 2 { // nothing is stored
 		in := post("k", "")
 		in.trailer = http.Header{"X-Sum": {"7"}}
-		e.must(in, "201")
+		out := e.must(in, "400")
+		if out.header.Get("Content-Type") != "application/problem+json" || !strings.Contains(out.body, "trailers") || out.header.Get("Idempotency-Replayed") != "" {
+			t.Errorf("%v %s", out.header, out.body)
+		}
 	}
-	if e.runs.Load() != 1 {
+	if e.runs.Load() != 0 {
 		t.Errorf("the upstream got %d requests", e.runs.Load())
 	}
+	e.must(post("k", ""), "201") // without trailers, the key is free
+	in := post("", "")
+	in.trailer = http.Header{"X-Sum": {"7"}}
+	e.must(in, "201")
 }
 
 func TestUpgradeIsLeftAsItIs(t *testing.T) {

@@ -15,11 +15,20 @@ func common(fields *extproc.HeaderMutation) *extproc.CommonResponse {
 	return &extproc.CommonResponse{HeaderMutation: fields}
 }
 
+// leaseNames are the fields that describe the lease of a request to the upstream.
+var leaseNames = []string{gateway.AttemptHeader, gateway.FenceHeader}
+
+// withoutLease returns the change that removes the fields of a lease. The upstream trusts them, so
+// those of a client must not reach it.
+func withoutLease() *extproc.HeaderMutation {
+	return &extproc.HeaderMutation{RemoveHeaders: leaseNames}
+}
+
 // leaseFields returns the change of a request's header that gives the upstream the lease's fields,
 // and none of the client's.
 func leaseFields(header http.Header) *extproc.HeaderMutation {
 	m := &extproc.HeaderMutation{}
-	for _, name := range []string{gateway.AttemptHeader, gateway.FenceHeader} {
+	for _, name := range leaseNames {
 		if values := header.Values(name); len(values) > 0 {
 			m.SetHeaders = append(m.SetHeaders, fieldsOf(name, values)...)
 		} else {
