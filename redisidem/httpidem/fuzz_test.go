@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -107,6 +108,42 @@ func FuzzPointers(f *testing.F) {
 		var value any
 		if (got != nil) != found || found && (json.Unmarshal(got, &value) != nil || !reflect.DeepEqual(value, want)) {
 			t.Fatalf("%q and %q in %s: %s, want %v", first, second, document, got, want)
+		}
+	})
+}
+
+// FuzzMultipart checks that two bodies with other boundaries have the same fingerprint only if they
+// are the same text apart from the boundary.
+func FuzzMultipart(f *testing.F) {
+	small := form("one", [3]string{`name="a"`, "text/plain", "x"}, [3]string{`name="b"`, "text/plain", ""})
+	for _, inserted := range []string{"", "--oneX\r\n", "--one \r\n", "\r\n--two", "\n", "\r\n", "\r", "--", " ", "\n--two\r\n", "--two--"} {
+		for _, at := range []int{0, 5, 7, len(small) / 2, len(small)} {
+			f.Add([]byte(small), at, 0, []byte(inserted))
+			f.Add([]byte(small), at, 2, []byte(inserted))
+		}
+	}
+	f.Add([]byte("--one\r\n\r\n--one--"), 7, 2, []byte{})
+	sum := func(t *testing.T, boundary string, body []byte) string {
+		t.Helper()
+		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: "/"}, Header: http.Header{"Content-Type": {"multipart/form-data; boundary=" + boundary}}}
+		s, err := httpidem.FingerprintOf(httpidem.Fingerprint{Func: httpidem.MultipartParts}, r, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	withoutEnd := func(body []byte) []byte { return bytes.TrimSuffix(body, []byte("\r\n")) }
+	f.Fuzz(func(t *testing.T, body []byte, at, removed int, inserted []byte) {
+		renamed := bytes.ReplaceAll(body, []byte("--one"), []byte("--two"))
+		if at < 0 || removed < 0 || at > len(renamed) || removed > len(renamed)-at {
+			return
+		}
+		other := bytes.Join([][]byte{renamed[:at], inserted, renamed[at+removed:]}, nil)
+		if sum(t, "one", body) != sum(t, "two", other) || bytes.Equal(body, other) {
+			return
+		}
+		if back := bytes.ReplaceAll(other, []byte("--two"), []byte("--one")); !bytes.Equal(withoutEnd(body), withoutEnd(back)) {
+			t.Fatalf("%q and %q have the same fingerprint", body, other)
 		}
 	})
 }

@@ -1,28 +1,34 @@
 package httpidem
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
+	"hash"
 	"io"
 	"maps"
 	"mime"
-	"mime/multipart"
 	"net/http"
 	"slices"
 	"strings"
 )
 
-// maxParts bounds the parts of a body that is compared by its parts.
-const maxParts = 1000
+// The bounds of a body that is compared by its parts. RFC 2046 has the one for boundaries.
+const (
+	maxParts    = 1000
+	maxBoundary = 70
+)
 
 // MultipartParts is a [FingerprintFunc] that compares multipart bodies by their parts, together
-// with the query and the media type: the header fields of each part, among them its name, its file
-// name and its type, and its content, in the order of the parts. The boundary does not matter, so
-// that a form that a browser builds again is the same request. A body that is not multipart, has
-// anything outside of its parts, has more than 1000 parts or none, or breaks off is compared with
-// all its bytes, as [WholeRequest] does.
+// with the query and the media type: the header fields and the content of each part, byte for byte,
+// in the order of the parts. The boundary does not matter, so that a form that a browser builds
+// again is the same request.
+//
+// These bodies are compared with all their bytes, as [WholeRequest] does: a body that is not
+// multipart, has anything outside of its parts, has more than 1000 parts or none, breaks off, has a
+// delimiter line that does not end with CRLF, or has the delimiter anywhere else.
 func MultipartParts(d *Digest, r *http.Request, body *Body) error {
 	parts, err := splitParts(r.Header.Get("Content-Type"), body)
 	if isSpoolError(err) {
@@ -43,75 +49,95 @@ func MultipartParts(d *Digest, r *http.Request, body *Body) error {
 		d.Text(params[name])
 	}
 	d.length(len(parts))
-	for _, part := range parts {
-		d.length(len(part.header))
-		for _, name := range slices.Sorted(maps.Keys(part.header)) {
-			d.Text(name)
-			d.length(len(part.header[name]))
-			for _, value := range part.header[name] {
-				d.Text(value)
-			}
-		}
-		d.Bytes(part.digest[:])
+	for i := range parts {
+		d.Bytes(parts[i][:])
 	}
 	return nil
 }
 
-// bodyPart is a part of a multipart body.
-type bodyPart struct {
-	header map[string][]string
-	digest [sha256.Size]byte
-}
+// partDigest is the digest of one part: of its header and its content.
+type partDigest [sha256.Size]byte
 
 var errNoParts = errors.New("not one multipart body")
 
-// splitParts returns the parts of a body.
-func splitParts(contentType string, body *Body) (parts []bodyPart, err error) {
+// splitParts returns the parts of a body. Readers of multipart bodies differ in what they take for
+// a delimiter, so it accepts only bodies in which all of them find the same parts. The bytes of the
+// body follow from the boundary, the parts, and whether a line end follows the last delimiter.
+func splitParts(contentType string, body *Body) ([]partDigest, error) {
 	kind, params, err := mime.ParseMediaType(contentType)
-	if err != nil || !strings.HasPrefix(kind, "multipart/") || params["boundary"] == "" {
+	boundary := params["boundary"]
+	if err != nil || !strings.HasPrefix(kind, "multipart/") || boundary == "" || len(boundary) > maxBoundary {
 		return nil, errNoParts
 	}
-	// What is in front of the first delimiter and behind the last one is in no part. Some readers
-	// find further parts there.
-	delimiter := []byte("--" + params["boundary"])
-	last := slices.Concat(delimiter, []byte("--"))
-	text := body.Reader()
-	head, err := readPart(text, 0, len(delimiter))
+	delimiter := []byte("--" + boundary)
+	parts, err := readParts(bufio.NewReaderSize(body.Reader(), 32<<10), delimiter)
 	if err != nil {
 		return nil, err
 	}
-	tail, err := readPart(text, text.Size()-int64(len(last)+2), len(last)+2)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(head, delimiter) || !bytes.HasSuffix(bytes.TrimSuffix(tail, []byte("\r\n")), last) {
-		return nil, errNoParts
-	}
-	if n, err := countIn(text, last); err != nil || n != 1 {
+	if n, err := countIn(body.Reader(), delimiter); err != nil || n != len(parts)+1 {
 		return nil, cmp.Or(err, errNoParts)
 	}
-	for reader := multipart.NewReader(body.Reader(), params["boundary"]); ; {
-		part, err := reader.NextRawPart()
-		if isSpoolError(err) {
+	return parts, nil
+}
+
+// readParts reads the parts between delimiter lines (RFC 2046, section 5.1.1). The body must begin
+// with a delimiter line and end with the close delimiter.
+func readParts(lines *bufio.Reader, delimiter []byte) ([]partDigest, error) {
+	var parts []partDigest
+	var part hash.Hash // nil in front of the first delimiter
+	var held []byte    // the last line end, which is a part of the delimiter if one follows
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err != nil && err != io.EOF && !errors.Is(err, bufio.ErrBufferFull) { //nolint:errorlint // it comes as it is
 			return nil, err
 		}
-		if err == io.EOF && len(parts) > 0 { //nolint:errorlint // it comes as it is, and wrapped if the body breaks off
-			return parts, nil
+		rest, delimits := bytes.CutPrefix(line, delimiter)
+		switch delimits = delimits && (part == nil || string(held) == lineEnd); {
+		case delimits && part != nil:
+			parts = append(parts, partDigest(part.Sum(nil)))
+		case !delimits && (part == nil || err == io.EOF): //nolint:errorlint // it comes as it is
+			return nil, errNoParts // text in front of the first part, or the body breaks off
 		}
-		if err != nil || len(parts) == maxParts {
+		switch {
+		case !delimits:
+			held = hashText(part, append(held, line...))
+		case len(parts) > 0 && (string(rest) == "--" || string(rest) == "--"+lineEnd):
+			return parts, atEnd(lines)
+		case len(parts) == maxParts || string(bytes.TrimLeft(rest, " \t")) != lineEnd:
 			return nil, errNoParts
+		default:
+			part, held = sha256.New(), held[:0]
+			part.Write(rest)
 		}
-		content := sha256.New()
-		if _, err := io.Copy(content, part); err != nil {
-			return nil, err
-		}
-		parts = append(parts, bodyPart{part.Header, [sha256.Size]byte(content.Sum(nil))})
 	}
 }
 
-// readPart returns the n bytes at an offset, or those of them that there are.
-func readPart(text *io.SectionReader, off int64, n int) ([]byte, error) {
-	return io.ReadAll(io.NewSectionReader(text, max(off, 0), int64(n)))
+const lineEnd = "\r\n"
+
+// hashText adds a text to the hash of its part, except for a line end at the end of the text. It
+// returns that line end, or the beginning of one.
+func hashText(part hash.Hash, text []byte) (held []byte) {
+	end := len(text)
+	switch {
+	case bytes.HasSuffix(text, []byte(lineEnd)):
+		end -= len(lineEnd)
+	case bytes.HasSuffix(text, []byte("\r")): // the rest did not fit into the buffer
+		end--
+	}
+	part.Write(text[:end])
+	return append(text[:0], text[end:]...)
+}
+
+// atEnd returns an error unless the body has no more text.
+func atEnd(lines *bufio.Reader) error {
+	switch _, err := lines.Peek(1); err {
+	case io.EOF: //nolint:errorlint // it comes as it is
+		return nil
+	case nil:
+		return errNoParts
+	default:
+		return err
+	}
 }
 
 // countIn returns how often a reader has a text.

@@ -55,6 +55,23 @@ func TestMultipartPartsAreCompared(t *testing.T) {
 		"an epilogue":       form("one", file, note) + "text",
 		"a part behind":     form("one", file, note) + form("one", note),
 		"no parts, text":    form("one") + "text",
+		"a look-alike":      "--oneX\r\n" + form("one", file, note),
+		"another one":       "--oneY\r\n" + form("one", file, note),
+		"--one-":            "--one-\r\n" + form("one", file, note),
+		"blanks, a text":    "--one \t.\r\n" + form("one", file, note),
+		"an empty line":     "\r\n" + form("one", file, note),
+		"line feeds":        strings.ReplaceAll(form("one", file, note), "\r\n", "\n"),
+		"one line feed":     strings.Replace(form("one", file, note), "\r\n", "\n", 1),
+		"a header's end":    strings.Replace(form("one", file, note), "\r\n\r\n", "\n\n", 1),
+		"a header's line":   strings.Replace(form("one", file, note), "\r\nContent-Type", "\nContent-Type", 1),
+		"inner look-alike":  form("one", change(file, 2, "content\r\n--oneX"), note),
+		"inner line feed":   form("one", change(file, 2, "content\n--one"), note),
+		"inner delimiter":   form("one", change(file, 2, "content --one"), note),
+		"inner blanks":      form("one", change(file, 2, "content\r\n--one ."), note),
+		"inner close":       form("one", change(file, 2, "content\r\n--one--"), note),
+		"close with blanks": strings.TrimSuffix(form("one", file, note), "\r\n") + " \r\n",
+		"close, line feed":  strings.TrimSuffix(form("one", file, note), "\r\n") + "\n",
+		"close, empty line": form("one", file, note) + "\r\n",
 		"many parts":        form("one", make([][3]string, 1001)...),
 	} {
 		s := sum("one", body)
@@ -62,6 +79,17 @@ func TestMultipartPartsAreCompared(t *testing.T) {
 			t.Errorf("%s has the fingerprint of %s", name, other)
 		}
 		seen[s] = name
+	}
+	// A look-alike of the delimiter may be one for another reader, so the whole body counts.
+	for _, inner := range []string{"\r\n--%sX", "\n--%s", "\r--%s", "--%s", "\r\n--%s .", "\r\n--%s--."} {
+		one, two := change(file, 2, fmt.Sprintf(inner, "one")), change(file, 2, fmt.Sprintf(inner, "two"))
+		if sum("one", form("one", two)) == sum("two", form("two", two)) || sum("one", form("one", one)) == sum("two", form("two", one)) {
+			t.Errorf("%q: one of two boundaries is in the body, and the fingerprint is the same", inner)
+		}
+	}
+	long := change(file, 2, strings.Repeat("x", 100_000)+"\r\n\r"+strings.Repeat("\r\n", 50_000))
+	if sum("one", form("one", long, note)) != sum("another", form("another", long, note)) {
+		t.Error("the boundary of a large form counts")
 	}
 	// What is not multipart, or breaks off, is compared byte for byte.
 	compare(t, httpidem.MultipartParts, "text/plain", pair{form("one", file), form("one", file) + " ", false}, pair{form("one", file), form("one", file), true})
