@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -26,5 +28,34 @@ func TestUpstreamGetsAttemptAndFence(t *testing.T) {
 	b.send("GET", "/", "", forged...)
 	if seen[2].Get("Idempotency-Attempt") != "" || seen[2].Get("Idempotency-Fence") != "" {
 		t.Errorf("forged fields reach the upstream: %v", seen[2])
+	}
+}
+
+// TestForgedLeaseFieldsInTrailersAreRemoved sends the fields of a lease as trailers, which some
+// servers add to the header.
+func TestForgedLeaseFieldsInTrailersAreRemoved(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "defaults: {key: optional}", Unscoped)
+	b.answer(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Trailer.Get(AttemptHeader) != "" || r.Trailer.Get(FenceHeader) != "" || r.Trailer.Get("X-Sum") != r.Header.Get("X-Sum") {
+			t.Errorf("%s %q: the upstream got the trailers %v", r.Method, r.Header.Get("Idempotency-Key"), r.Trailer)
+		}
+	})
+	for _, method := range []string{http.MethodPost, http.MethodPut} {
+		for key, sum := range map[string]string{"": "7", "k": "7", "k2": ""} {
+			r := b.request(t.Context(), method, "/", io.MultiReader(strings.NewReader("body")))
+			if key != "" {
+				r.Header.Set("Idempotency-Key", key)
+			}
+			r.Trailer = http.Header{AttemptHeader: {"77"}, FenceHeader: {"88"}}
+			if sum != "" {
+				r.Header.Set("X-Sum", sum)
+				r.Trailer.Set("X-Sum", sum)
+			}
+			if res := b.do(r); res.StatusCode != http.StatusOK {
+				t.Errorf("%s %q: %d", method, key, res.StatusCode)
+			}
+		}
 	}
 }
