@@ -491,3 +491,23 @@ func TestRewrittenPathsAreDifferentRequests(t *testing.T) {
 		t.Errorf("another path with the key: %d %s", status, body)
 	}
 }
+
+// TestErrorRoutesGetTheBody has an upstream that is down, and an error route to another one.
+func TestErrorRoutesGetTheBody(t *testing.T) {
+	var n atomic.Int64
+	for name, options := range map[string]string{"Protected": byClient, "WithoutRedis": byClient + "fail_open\n"} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, counting(&n), options)
+			s.upstreamAddr = "unix/" + filepath.Join(s.dir, "down") + "\n\thandle_errors {\n\t\treverse_proxy " + s.upstreamAddr + "\n\t}"
+			if err := s.load(options); err != nil {
+				t.Fatal(err)
+			}
+			if name == "WithoutRedis" {
+				s.redis.Close()
+			}
+			if _, _, body := s.post("/orders", "k", "tea"); !strings.HasSuffix(body, ": tea") {
+				t.Errorf("the error route got %q", body)
+			}
+		})
+	}
+}

@@ -44,10 +44,11 @@
 // # Errors of handlers
 //
 // A handler that returns an error leaves the response to Caddy and its error routes. The response
-// is not stored, and what error routes do is not protected. If reverse_proxy could not connect to
-// any upstream, no work has begun, and a retry runs the handlers again. After any other error, and
-// when an upstream breaks off, the work may have been done: the option interrupted decides about
-// the retry. Without the option keep, a response of 401, 403, 408, 423, 425 or 429 is not stored
+// is not stored, and what error routes do is not protected. They can read the body again, unless it
+// was in a file of spool_dir, which is gone by then. If reverse_proxy could not connect to any
+// upstream, no work has begun, and a retry runs the handlers again. After any other error, and when
+// an upstream breaks off, the work may have been done: the option interrupted decides about the
+// retry. Without the option keep, a response of 401, 403, 408, 423, 425 or 429 is not stored
 // either, and the retry runs.
 //
 // # Metrics

@@ -34,6 +34,7 @@ type exchange struct {
 // ServeHTTP runs the handlers behind this one.
 func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
+	x.body = r.GetBody
 	st := httpidem.Stage(ctx)
 	if st == nil {
 		x.err = x.next.ServeHTTP(w, r)
@@ -48,7 +49,6 @@ func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var connected atomic.Bool
 	r = r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}))
-	x.body = r.GetBody
 	stopTransportRetries(r)
 	response := &statusWriter{ResponseWriter: w}
 	defer func() {
