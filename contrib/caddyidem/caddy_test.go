@@ -511,3 +511,17 @@ func TestErrorRoutesGetTheBody(t *testing.T) {
 		})
 	}
 }
+
+// TestForgedLeaseFieldsAreRemoved sends the fields that the gateway gives to services.
+func TestForgedLeaseFieldsAreRemoved(t *testing.T) {
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, r.Header.Get("Idempotency-Attempt"), r.Header.Get("Idempotency-Fence"))
+	}), byClient+"optional\n")
+	for _, path := range []string{"/orders", "/us/orders"} {
+		for _, key := range []string{"", path} {
+			if status, _, got := s.post(path, key, "tea", "Idempotency-Attempt", "77", "Idempotency-Fence", "88"); status != http.StatusOK || got != "" {
+				t.Errorf("%s %q: the upstream got %d %q", path, key, status, got)
+			}
+		}
+	}
+}

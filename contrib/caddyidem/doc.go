@@ -33,6 +33,8 @@
 //   - interrupted has no ask: a request whose outcome is unknown is refused or runs again.
 //   - other_fingerprints: after a change of the fingerprint, retries of earlier requests get 422.
 //   - authorize: place a handler such as forward_auth in front.
+//   - The service does not get Idempotency-Attempt and Idempotency-Fence. Those of a client are
+//     removed.
 //   - A time limit after which the client is answered with 504 and the upstream works on.
 //
 // Of the settings of a gateway, it has no secrets for fingerprints (fingerprint_key), no copies of

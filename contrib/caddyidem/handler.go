@@ -247,8 +247,15 @@ func (h *Handler) scopeOf(r *http.Request) (string, error) {
 	return replacer.ReplaceOrErr(h.Scope, true, true)
 }
 
+// leaseFields are the fields that the gateway gives to services, which trust them. Caddy sets none,
+// and removes those that a client has forged.
+var leaseFields = [...]string{"Idempotency-Attempt", "Idempotency-Fence"}
+
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	for _, name := range leaseFields {
+		r.Header.Del(name)
+	}
 	x := exchange{handler: h, next: next}
 	h.middleware.Handler(&x).ServeHTTP(w, r)
 	if x.err != nil && x.body != nil { // error routes may read it
