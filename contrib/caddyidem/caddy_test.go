@@ -23,6 +23,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/metrics"
 
 	_ "github.com/redisidem/redisidem/contrib/caddyidem"
+	"github.com/redisidem/redisidem/internal/http2test"
 )
 
 // site is a Caddy in this process, which listens on sockets of a folder. There is one at a time,
@@ -366,6 +367,33 @@ func TestTransportDoesNotRepeatARequest(t *testing.T) {
 		s.post("/breaks", "second"+body, body)
 		if n.Load() != 1 {
 			t.Errorf("the upstream got the request %q %d times", body, n.Load())
+		}
+	}
+}
+
+// TestTransportDoesNotRepeatAResetStream has HTTP/2 upstreams that received a request without a
+// body and reset its stream, as they may after the work. After REFUSED_STREAM or GOAWAY, Caddy's
+// transport repeats the request: nothing was done.
+func TestTransportDoesNotRepeatAResetStream(t *testing.T) {
+	ends := http2test.Ends()
+	for _, name := range []string{"PROTOCOL_ERROR", "PROTOCOL_ERROR after 103"} {
+		for _, scheme := range []string{"h2c", "https"} {
+			t.Run(name+"/"+scheme, func(t *testing.T) {
+				up := http2test.New(t, scheme == "https", ends[name])
+				s := start(t, http.NotFoundHandler(), byClient)
+				s.upstreamAddr = scheme + "://" + up.Addr
+				if scheme == "https" {
+					s.upstreamAddr += " {\ntransport http {\ntls_insecure_skip_verify\n}\n}"
+				}
+				if err := s.load(byClient); err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range []int{502, 503} {
+					if status, _, body := s.post("/orders", "k", ""); status != want || up.Requests.Load() != 1 {
+						t.Errorf("%d %q, not %d, and the upstream got %d requests", status, body, want, up.Requests.Load())
+					}
+				}
+			})
 		}
 	}
 }

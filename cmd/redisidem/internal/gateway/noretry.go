@@ -1,16 +1,22 @@
 package gateway
 
 import (
+	"context"
+	"errors"
+	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // stopTransportRetries stops Go's transport from repeating a request by itself after an idle
 // connection broke. Whether to repeat it is the gateway's decision. The transport repeats requests
-// with a GetBody, and requests with one of these fields. It looks for their canonical names. On the
-// wire the case of a name does not matter.
+// with a GetBody, requests with one of these fields, and safe methods without a body. It looks for
+// the canonical names of the fields. On the wire the case of a name does not matter.
 func stopTransportRetries(r *http.Request) {
 	r.GetBody = nil
 	for i, name := range repeatingFields {
@@ -19,9 +25,60 @@ func stopTransportRetries(r *http.Request) {
 			r.Header[lowerRepeatingFields[i]] = values
 		}
 	}
+	if r.Body == nil && isSafe(r.Method) && httpidem.Stage(r.Context()) != nil {
+		r.Body = emptyBody{} // the transport finds out that it is empty, and sends none over HTTP/1
+	}
 }
+
+// emptyBody is a body that the transport does not know to be empty, other than [http.NoBody].
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (emptyBody) Close() error { return nil }
 
 var (
 	repeatingFields      = [...]string{idemheader.Key, "X-Idempotency-Key"}
 	lowerRepeatingFields = [...]string{strings.ToLower(idemheader.Key), "x-idempotency-key"}
 )
+
+// errRepeated reports that Go's transport was about to send a request for the second time. The
+// outcome of the first time is unknown.
+var errRepeated = errors.New("the upstream ended the stream of the request without a response")
+
+// mayBeRepeated reports whether Go's transport for HTTP/2 may repeat a request, so that its work is
+// done twice. It repeats requests without a body.
+func mayBeRepeated(r *http.Request) bool { return r.Body == nil && !isSafe(r.Method) }
+
+// sending is how far a request has come on its way to the upstream.
+type sending struct {
+	stop      context.CancelFunc // ends the request; nil if it is harmless to repeat
+	connected atomic.Bool
+	begun     atomic.Bool // an HTTP/2 stream was opened for the request
+	repeated  atomic.Bool // and another one was about to be
+}
+
+// follow lets a trace report the progress of the request.
+//
+// Go's transport for HTTP/2 repeats a request without a body whose stream the upstream ended with
+// RST_STREAM or GOAWAY. After PROTOCOL_ERROR the upstream may have done the work. After
+// REFUSED_STREAM, or a GOAWAY that leaves the stream out, it has not, but a trace does not have the
+// reason. Therefore no request is repeated once its stream was opened, as is the case for requests
+// with a body. HTTP/1 has no pseudo-header fields, and repeats only what [stopTransportRetries]
+// leaves.
+func (s *sending) follow(trace *httptrace.ClientTrace) {
+	trace.GotConn = func(httptrace.GotConnInfo) {
+		s.connected.Store(true)
+		if s.stop != nil && s.begun.Load() {
+			s.repeated.Store(true)
+			s.stop() // the transport looks at the context before it writes
+		}
+	}
+	if s.stop != nil {
+		trace.WroteHeaderField = func(name string, _ []string) {
+			if strings.HasPrefix(name, ":") {
+				s.begun.Store(true)
+			}
+		}
+	}
+}

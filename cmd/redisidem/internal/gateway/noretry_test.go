@@ -1,8 +1,12 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"net/http"
 	"testing"
+	"time"
+
+	"github.com/redisidem/redisidem/internal/http2test"
 )
 
 // TestUpstreamIsAskedOnceByItself lets a kept connection break at the moment of a request: the
@@ -35,5 +39,56 @@ func TestUpstreamIsAskedOnceByItself(t *testing.T) {
 	b.want(b.send("POST", "/", "", "X-Idempotency-Key", "other"), 502, "", false)
 	if n := b.runs.Load(); n != 5 {
 		t.Errorf("the upstream got %d requests, want 5", n)
+	}
+}
+
+// TestEndedStreamIsNotRepeated has HTTP/2 upstreams that received a request without a body and end
+// its stream. Go's transport repeats these by itself, even after PROTOCOL_ERROR, although the work
+// may have been done.
+func TestEndedStreamIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	for name, end := range http2test.Ends() {
+		for _, scheme := range []string{"h2c", "https"} {
+			t.Run(name+"/"+scheme, func(t *testing.T) {
+				t.Parallel()
+				up := http2test.New(t, scheme == "https", end)
+				b := &bench{T: t}
+				upstream := &Upstream{URL: parse(t, scheme+"://"+up.Addr), TLS: &tls.Config{RootCAs: up.Roots}, Timeout: 5 * time.Second}
+				b.serve(upstream, "{defaults: {methods: [POST, GET]}}", Unscoped)
+				for i, send := range []func() answered{
+					func() answered { return b.send("POST", "/", "", "Idempotency-Key", "k") },
+					func() answered { return b.send("POST", "/", "") },
+					func() answered { return b.send("DELETE", "/", "") },
+					func() answered { return b.send("GET", "/", "", "Idempotency-Key", "k2") },
+				} {
+					b.want(send(), 502, "The upstream may have executed the request.", false)
+					if n := up.Requests.Load(); n != int64(i+1) {
+						t.Fatalf("the upstream got %d requests, want %d", n, i+1)
+					}
+				}
+				b.logs("the upstream ended the stream")
+				b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 503, "outcome of the request is unknown", false)
+			})
+		}
+	}
+}
+
+// TestProtectedReadIsAskedOnceByItself is about safe methods, which Go's transport repeats.
+func TestProtectedReadIsAskedOnceByItself(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodOptions} {
+		b := setUp(t, "{defaults: {methods: ["+method+"]}}", Unscoped)
+		b.answer(func(w http.ResponseWriter, r *http.Request) {
+			if r.ContentLength != 0 || len(r.TransferEncoding) != 0 || r.Header["Content-Length"] != nil {
+				t.Errorf("%s: length %d, %q, transfer encoding %q", method, r.ContentLength, r.Header["Content-Length"], r.TransferEncoding)
+			}
+			w.WriteHeader(http.StatusNoContent)
+		})
+		b.want(b.send(method, "/", "", "Idempotency-Key", "first"), 204, "", false) // makes a connection to keep
+		b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		b.want(b.send(method, "/", "", "Idempotency-Key", "second"), 502, "", false)
+		if n := b.runs.Load(); n != 2 {
+			t.Errorf("%s: the upstream got %d requests, want 2", method, n)
+		}
 	}
 }

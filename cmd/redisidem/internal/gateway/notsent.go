@@ -1,9 +1,9 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptrace"
-	"sync/atomic"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -18,26 +18,37 @@ func (e *notSentError) Error() string { return e.err.Error() }
 func (e *notSentError) Unwrap() error { return e.err }
 
 // sentTracker is a RoundTripper that distinguishes requests that were not sent from requests whose
-// outcome is unknown. It is for the requests of an httputil.ReverseProxy: it adds to the trace in
-// the context of a request.
+// outcome is unknown, and lets each request be sent once. It is for the requests of an
+// httputil.ReverseProxy: it adds to the trace in the context of a request.
 type sentTracker struct{ base http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].
 func (t *sentTracker) RoundTrip(r *http.Request) (*http.Response, error) {
-	var connected atomic.Bool
-	gotConn := func(httptrace.GotConnInfo) { connected.Store(true) }
+	sent := &sending{}
+	if mayBeRepeated(r) {
+		// The context stays in use until the response was read, and ends with its parent.
+		ctx, cancel := context.WithCancel(r.Context())
+		r, sent.stop = r.WithContext(ctx), cancel
+	}
 	// ReverseProxy makes a trace for each request. Another one around it would cost a copy of the
 	// request.
-	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn == nil {
-		trace.GotConn = gotConn
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.GotConn == nil && trace.WroteHeaderField == nil {
+		sent.follow(trace)
 	} else {
-		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: gotConn}))
+		trace = &httptrace.ClientTrace{}
+		sent.follow(trace)
+		r = r.WithContext(httptrace.WithClientTrace(r.Context(), trace))
 	}
 	resp, err := t.base.RoundTrip(r)
-	if err != nil && !connected.Load() {
+	switch {
+	case err == nil:
+		return resp, nil
+	case sent.repeated.Load():
+		err = errRepeated
+	case !sent.connected.Load():
 		err = &notSentError{err}
 	}
-	return resp, err
+	return nil, err
 }
 
 const notSentStatus = http.StatusServiceUnavailable

@@ -61,7 +61,7 @@ func errorKind(err error) string {
 	switch {
 	case isNotSent:
 		return notSent.Error()
-	case errors.Is(err, errOutcomeUnknown), errors.Is(err, errNoStatus):
+	case errors.Is(err, errOutcomeUnknown), errors.Is(err, errNoStatus), errors.Is(err, errRepeated):
 		return err.Error()
 	case errors.Is(err, context.Canceled):
 		return "canceled"
