@@ -14,7 +14,7 @@ import (
 // Route is the policy of the requests that match a pattern.
 type Route struct {
 	// Match is a pattern of Go's [http.ServeMux], such as "POST /orders/{id}". The most specific
-	// pattern wins.
+	// pattern wins. Methods and hosts match in any case.
 	Match  string `yaml:"match" jsonschema:"required" help:"Pattern of Go's http.ServeMux, such as POST /orders/{id}."`
 	Policy `yaml:",inline"`
 }
@@ -53,11 +53,15 @@ func (r *Policies) Complete() error {
 func (r *Route) complete(defaults *Policy) error {
 	named, required := r.Methods != nil, r.Key == "required"
 	r.inherit(defaults)
-	method := ""
+	method, rest := "", r.Match
 	if end := strings.IndexAny(r.Match, " \t"); end >= 0 {
-		method = strings.ToUpper(r.Match[:end])
-		r.Match = method + r.Match[end:]
+		method, rest = strings.ToUpper(r.Match[:end]), r.Match[end:]
 	}
+	// The case of a host does not matter (RFC 9110, section 4.2.3), that of a path does.
+	if root := strings.IndexByte(rest, '/'); root >= 0 {
+		rest = strings.ToLower(rest[:root]) + rest[root:]
+	}
+	r.Match = method + rest
 	if !named && method != "" && !isSafe(method) {
 		r.Methods = []string{method}
 	}
@@ -107,7 +111,7 @@ func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
 	}
 	clean.RawPath = ""
 	// The upstream may ignore the case of a method, as the middleware does.
-	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: req.Host, URL: &clean}
+	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: strings.ToLower(req.Host), URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }

@@ -74,6 +74,30 @@ routes:
 	}
 }
 
+// TestRoutesMatchHostsInAnyCase is about a route of one host, as it is written and as it is
+// requested. The case of a path counts.
+func TestRoutesMatchHostsInAnyCase(t *testing.T) {
+	t.Parallel()
+	for _, match := range []string{"POST API.Example/Pay", "POST api.example/Pay", "API.EXAMPLE/Pay"} {
+		r, err := readRoutes("routes: [{match: " + match + "}]")
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux, err := r.matcher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for target, want := range map[string]int{
+			"http://api.example/Pay": 0, "http://API.example/Pay": 0, "http://Api.Example:8080/Pay": 0,
+			"http://api.example/pay": -1, "http://other.example/Pay": -1,
+		} {
+			if got := r.find(mux, httptest.NewRequest(http.MethodPost, target, http.NoBody)); got != want {
+				t.Errorf("%s: %s is route %d, want %d", match, target, got, want)
+			}
+		}
+	}
+}
+
 func TestRoutesProtectTheMethodOfTheirPattern(t *testing.T) {
 	t.Parallel()
 	r, err := readRoutes(`
@@ -136,6 +160,7 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"routes: [{match: PUT /a, methods: [POST]}]":                   "routes[0].methods: must contain PUT",
 		"routes: [{match: GET /a, key: required}]":                     "must contain GET",
 		"routes: [{match: post /a}, {match: POST /a}]":                 "conflicts",
+		"routes: [{match: POST H/a}, {match: POST h/a}]":               "conflicts",
 		"routes: [{match: POST /a, fingerprint: {fields: [/amount]}}]": `a slash in front, instead of dots between its parts: "/amount"`,
 		"routes: [{match: POST /a, fingerprint: {fields: [a, b..c]}}]": `an empty part: "b..c"`,
 		"routes: [{match: POST /a, fingerprint: {except: ['']}}]":      `an empty part: ""`,
