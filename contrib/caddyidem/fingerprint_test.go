@@ -37,6 +37,7 @@ func TestFingerprintSaysWhatIsTheSame(t *testing.T) {
 		"fingerprint body xml\n": "fingerprint: body: must be bytes, json or multipart", "fingerprint fields a\nfingerprint except b\n": "fingerprint: except: cannot go with fields",
 		"fingerprint fields a..b\n": "fingerprint: fields: ", "fingerprint body multipart\nfingerprint except b\n": "fingerprint: body: must be json",
 		"keep 600\n": "keep: ", "keep\n": "wrong argument count", "keys some\n": "keys: must be any or uuid", "key_window 13h\n": "key_window: must be at most half of the retention of 24h",
+		"key_window 2000000h\n":      "key_window: must be at most half of the retention of 24h",
 		"key_window 1h\nkeys uuid\n": "key_window: cannot go with keys uuid", "key_from cookie a\n": "key_from: must be header, query or body", "key_from header\n": "wrong argument count",
 		"key_from body id\n": "key_from[0]: ", "key_header X\nkey_from header Y\n": "key_from: cannot go with key_header", "key_from body /id\nkey_from header X\n": "in the body last",
 	} {

@@ -179,7 +179,7 @@ func (h *Handler) config() (*httpidem.Config, error) {
 		key.Sources = append(key.Sources, source)
 	}
 	switch retention := h.store.service.Config().Retention; {
-	case 2*duration(h.KeyWindow) > retention:
+	case duration(h.KeyWindow) > retention/2:
 		return nil, fmt.Errorf("key_window: must be at most half of the retention of %v, since a key is otherwise accepted after its record has expired: %v",
 			retention, duration(h.KeyWindow))
 	case h.KeyWindow > 0:

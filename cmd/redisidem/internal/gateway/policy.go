@@ -27,9 +27,10 @@ type Policy struct {
 	// KeyPrefix is put before each key in the store: see [httpidem.KeyConfig].
 	KeyPrefix string `yaml:"key_prefix" help:"Put before each key in the store, so that a value that another route of the scope uses too, such as the number of an order, is another key."`
 	// Keys is "any" or "uuid". KeyWindow, if it is not zero, accepts only keys that contain their
-	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow.
+	// creation time (version 7 UUIDs and ULIDs). The time may differ from now by KeyWindow, at most
+	// half of the retention.
 	Keys      string         `yaml:"keys" enum:"any,uuid" help:"The form of keys."`
-	KeyWindow *time.Duration `yaml:"key_window" help:"If it is not 0s: accept only version 7 UUIDs and ULIDs whose time differs from now by no more."`
+	KeyWindow *time.Duration `yaml:"key_window" help:"If it is not 0s: accept only version 7 UUIDs and ULIDs whose time differs from now by no more. At most half of the retention."`
 	// Retention is how long responses are stored. Nil means that of the service.
 	Retention *time.Duration `yaml:"retention" help:"How long responses are stored, in place of the retention of all routes."`
 	// PublishRetention sets [idemheader.Retention] on each response to a request with a key.
@@ -209,8 +210,6 @@ func (p *Policy) validate() error {
 		return configfile.Invalid("authorize", "must not contain {key}, since the check runs before the key is read: %q", p.Authorize)
 	case *p.KeyWindow > 0 && p.Keys == "uuid":
 		return configfile.Invalid("key_window", "cannot be combined with keys: uuid; both define the form of keys")
-	case p.Retention != nil && 2**p.KeyWindow > *p.Retention:
-		return configfile.Invalid("retention", "must be at least twice the key_window of %v, since a key is otherwise accepted after its record has expired: %v", *p.KeyWindow, *p.Retention)
 	case len(p.Methods) == 0:
 		return configfile.Invalid("methods", "must not be empty; use protect: false for routes without protection")
 	}

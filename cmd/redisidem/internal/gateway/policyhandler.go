@@ -55,6 +55,9 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 			return nil, configfile.Within("retention", err)
 		}
 	}
+	if retention := service.Config().Retention; *p.KeyWindow > retention/2 {
+		return nil, configfile.Invalid("key_window", "must be at most half of the retention of %v, since a key is otherwise accepted after its record has expired: %v", retention, *p.KeyWindow)
+	}
 	if limit := cmp.Or(p.MaxBody, httpidem.DefaultMaxBodyBytes); g.spool != nil && limit > g.spool.MaxBytes() {
 		return nil, configfile.Invalid("max_body", "must be at most spool_bytes (%d): %d", g.spool.MaxBytes(), limit)
 	}
