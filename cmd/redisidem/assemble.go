@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/extproc"
@@ -142,6 +143,8 @@ func (c *gatewayCommand) upstreamURL() (*url.URL, error) {
 		return nil, configfile.Invalid("upstream", "must name the service behind the gateway, such as http://127.0.0.1:9000, or be envoy:")
 	case err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "h2c"}, u.Scheme):
 		return nil, configfile.Invalid("upstream", "is not an http://, https:// or h2c:// URL")
+	case strings.Contains(u.RawQuery, " "):
+		return nil, configfile.Invalid("upstream", "has a space in its query; write %%20")
 	case u.User != nil:
 		return nil, configfile.Invalid("upstream", "has a user, which the gateway does not forward; clients must send their own credentials")
 	}

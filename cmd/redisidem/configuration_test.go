@@ -108,6 +108,7 @@ func TestErrorsNameWhereASettingWasMade(t *testing.T) {
 		{good, "--console-write needs", []string{"--console", "--console-write"}},
 		{"upstream: ftp://x\n", "gateway.yaml:1:1: upstream: is not", nil},
 		{"upstream: ftp://x\n", "--upstream: is not", []string{"--upstream=ftp://y"}},
+		{"upstream: http://x/?a b\n", "gateway.yaml:1:1: upstream: has a space in its query; write %20", nil},
 		{"listen: :1\n", "--upstream: must name", nil},
 	} {
 		g, err := configured(t, c.text, append([]string{"--config=CONFIG"}, c.args...)...)

@@ -41,6 +41,8 @@ func checkURL(reference, key string) (*url.URL, error) {
 	switch {
 	case !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//"):
 		return nil, errors.New("must be a path at the upstream, with or without a query")
+	case strings.Contains(text, " "):
+		return nil, errors.New("must not have a space; write %20")
 	case strings.Contains(text, "#"):
 		return nil, errors.New("must not have a fragment")
 	case err != nil:

@@ -92,18 +92,29 @@ func (g *generation) serveRoute(w http.ResponseWriter, r *http.Request) {
 		g.refuseCertificate(w, r, i)
 		return
 	}
+	if hasSpace(r.URL) {
+		g.policyOf(i).writeProblem(w, r, httpidem.Problem{
+			Status: http.StatusBadRequest, Title: "The request target is malformed",
+			Detail: "The path or the query has a space. This request was not executed. Send the space as %20.",
+		})
+		return
+	}
 	g.handlers[i].ServeHTTP(w, r)
+}
+
+// policyOf returns the policy of the handler with an index.
+func (g *generation) policyOf(i int) *Policy {
+	if i < len(g.policies.Routes) {
+		return &g.policies.Routes[i].Policy
+	}
+	return &g.policies.Defaults
 }
 
 // refuseCertificate answers a client whose certificate was accepted before a reload. i is the index
 // of the route's handler.
 func (g *generation) refuseCertificate(w http.ResponseWriter, r *http.Request, i int) {
-	policy := &g.policies.Defaults
-	if i < len(g.policies.Routes) {
-		policy = &g.policies.Routes[i].Policy
-	}
 	requestLogOf(r.Context()).result = httpidem.ResultNoScope
-	policy.writeProblem(w, r, httpidem.Problem{
+	g.policyOf(i).writeProblem(w, r, httpidem.Problem{
 		Type: cmp.Or(g.policyURL, documentation) + "#no-scope", Result: httpidem.ResultNoScope, Status: http.StatusUnauthorized,
 		Title:  "The client certificate is not accepted any more",
 		Detail: "The server accepts certificates of other authorities now. This request was not executed. Connect again with another certificate.",

@@ -45,3 +45,10 @@ func rawTarget(u *url.URL) string {
 	}
 	return rawPath(u)
 }
+
+// hasSpace reports whether a client sent a space in its path or query, as HTTP/2 lets it. In a
+// request line of HTTP/1.1 the space would end the target, and the rest would be read as another
+// part of the line. Go's server refuses the controls.
+func hasSpace(u *url.URL) bool {
+	return strings.Contains(u.RawPath, " ") || strings.Contains(u.RawQuery, " ")
+}

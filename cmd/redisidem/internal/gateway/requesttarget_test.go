@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -48,6 +50,49 @@ func TestTargetsReachTheUpstreamByteForByte(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestTargetsStayOneWordOfTheRequestLine sends octets in the target of an HTTP/2 request, whose
+// path is a field of its own, to an upstream that reads a request line. Go's server refuses
+// controls.
+func TestTargetsStayOneWordOfTheRequestLine(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, "", "routes: [{match: /open/, protect: false}]", false)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	front := newH2CServer(t, protocols, w.gateway.Handler().ServeHTTP)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	for _, octet := range []byte("\x00\t\n\r\x1f \x7f!\"#<>\\^`{|}~\x80\xa0\xff") {
+		for _, prefix := range []string{"/items", "/open/items"} {
+			text := prefix + string([]byte{'/', octet, '/'})
+			for _, target := range []string{text, prefix + "?a" + text[len(prefix):]} {
+				path, query, _ := strings.Cut(target, "?")
+				r := &http.Request{
+					Method: http.MethodPost, URL: &url.URL{Scheme: "http", Host: front.Listener.Addr().String(), Opaque: path, RawQuery: query},
+					Header: http.Header{"Idempotency-Key": {url.QueryEscape(target)}}, ContentLength: 4, Body: io.NopCloser(strings.NewReader("body")),
+				}
+				status := http.StatusBadRequest
+				res, err := transport.RoundTrip(r.WithContext(t.Context()))
+				if err == nil {
+					status = res.StatusCode
+					_, _ = io.Copy(io.Discard, res.Body)
+					_ = res.Body.Close()
+				}
+				var line string
+				select {
+				case got := <-w.seen:
+					line = got.line
+				default:
+				}
+				bad := octet <= ' ' || octet == 0x7f
+				if bad && (status != http.StatusBadRequest || line != "") ||
+					!bad && (status != http.StatusCreated || line != "POST "+target+" HTTP/1.1") {
+					t.Errorf("%q: %d %v, and the upstream got %q", target, status, err, line)
+				}
+			}
+		}
 	}
 }
 

@@ -153,6 +153,8 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"routes: [{match: POST /a, ask: '/a%zz/{key}'}]":               `invalid URL escape "%zz"`,
 		"routes: [{match: POST /a, ask: '/a/../{key}'}]":               "a . or .. segment",
 		"defaults: {authorize: '/may#b'}":                              `defaults.authorize: must not have a fragment: "/may#b"`,
+		"defaults: {authorize: '/may it'}":                             `defaults.authorize: must not have a space; write %20: "/may it"`,
+		"routes: [{match: POST /a, ask: '/a?b c={key}'}]":              "must not have a space",
 		"defaults: {authorize: '/may%2'}":                              "invalid URL escape",
 		"defaults: {authorize: '/may/{key}'}":                          "before the key is read",
 		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]":   "{key}",
