@@ -12,7 +12,7 @@ import (
 // handler returns the handler of one policy.
 func (g *generation) handler(p *Policy) (http.Handler, error) {
 	if !*p.Protect {
-		return g.proxyOf(p), nil
+		return keepFields(g.proxyOf(p)), nil
 	}
 	keep, err := httpidem.ParseStatusPolicy(p.Keep...)
 	if err != nil {
@@ -66,5 +66,5 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 		return nil, err
 	}
 	prefetch := prefetchBody(m.Policy().MaxResponseBytes, *p.Stream)
-	return m.TimeoutHandler(g.handleInterrupted(p, prefetch, g.protectedProxy(p, keep, prefetch)), g.timeout), nil
+	return m.TimeoutHandler(keepFields(g.handleInterrupted(p, prefetch, g.protectedProxy(p, keep, prefetch))), g.timeout), nil
 }
