@@ -57,10 +57,13 @@ type deadRequeue struct {
 	Rate int `default:"100" help:"How many are requeued in each second, so that completers and the services behind them get them little by little."`
 }
 
+// maxRate leaves a ticker an interval that it can keep.
+const maxRate = 1_000_000
+
 // Run requeues dead letters.
 func (c *deadRequeue) Run(ctx context.Context) error {
-	if c.Rate < 1 {
-		return fmt.Errorf("--rate %d must be at least 1", c.Rate)
+	if c.Rate < 1 || c.Rate > maxRate {
+		return fmt.Errorf("--rate %d must be from 1 to %d", c.Rate, maxRate)
 	}
 	next := time.NewTicker(time.Second / time.Duration(c.Rate))
 	defer next.Stop()

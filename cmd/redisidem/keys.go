@@ -199,7 +199,7 @@ type keysResolve struct {
 	storeFlags
 	actFlags
 	keyArgument
-	Status int    `required:"" help:"Status of the answer."`
+	Status int    `required:"" help:"Status of the answer, from 200 to 599, or 0 for none."`
 	Body   string `placeholder:"FILE" help:"Body of the answer; - for standard input, which needs --yes."`
 	Type   string `default:"application/json" help:"Content-Type of the body."`
 	Leave  bool   `help:"Keep what the stages of the key's flow have committed. Needed if they can be undone."`
@@ -207,6 +207,9 @@ type keysResolve struct {
 
 // Run resolves a key.
 func (c *keysResolve) Run(ctx context.Context) error {
+	if c.Status != 0 && (c.Status < 200 || c.Status > 599) { // 1xx is not an answer
+		return fmt.Errorf("--status %d must be from 200 to 599, or 0 for none", c.Status)
+	}
 	var body []byte
 	var err error
 	switch {

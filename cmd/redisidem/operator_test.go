@@ -276,6 +276,47 @@ func operationsPage(t *testing.T) string {
 	return string(page)
 }
 
+// TestCommandsRefuseBadInput gives commands values outside of their bounds. They name the flag and
+// the bound, and change nothing.
+func TestCommandsRefuseBadInput(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	before := s.server.Dump()
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"keys", "resolve", "@interrupted", "--status=101"}, "--status 101 must be from 200 to 599, or 0 for none"},
+		{[]string{"keys", "resolve", "@interrupted", "--status=199"}, "--status 199 must be from 200 to 599, or 0 for none"},
+		{[]string{"keys", "resolve", "@interrupted", "--status=600"}, "--status 600 must be from 200 to 599, or 0 for none"},
+		{[]string{"keys", "resolve", "@interrupted", "--status=-1"}, "--status -1 must be from 200 to 599, or 0 for none"},
+		{[]string{"dead", "requeue", "--rate=0"}, "--rate 0 must be from 1 to 1000000"},
+		{[]string{"dead", "requeue", "--rate=1000001"}, "--rate 1000001 must be from 1 to 1000000"},
+		{[]string{"dead", "requeue", "--rate=1000000001"}, "--rate 1000000001 must be from 1 to 1000000"},
+		{[]string{"scope", "purge", "", "--dry-run"}, "redisidem: scope must not be empty"},
+		{[]string{"scope", "purge", ""}, "redisidem: scope must not be empty"},
+	} {
+		for i, arg := range c.args {
+			if id, ok := strings.CutPrefix(arg, "@"); ok {
+				c.args[i] = s.ids[id]
+			}
+		}
+		if c.args[len(c.args)-1] != "--dry-run" {
+			c.args = append(c.args, "--reason=test", "--yes")
+		}
+		got := command(t, s.server.Addr(), "", c.args...)
+		if !strings.Contains(got, c.want+"\n") || !strings.HasSuffix(got, "[exit status 1]\n") || strings.Contains(got, "goroutine") {
+			t.Errorf("%q: %s, want %q", c.args, got, c.want)
+		}
+	}
+	if after := s.server.Dump(); after != before {
+		t.Errorf("Redis has changed:\n%s", difference(before, after))
+	}
+	if got := command(t, s.server.Addr(), "", "scope", "usage", ""); !strings.Contains(got, "redisidem: scope must not be empty\n") {
+		t.Error(got)
+	}
+}
+
 // TestOperationsPageNamesCommands parses each command of docs/operations.md.
 func TestOperationsPageNamesCommands(t *testing.T) {
 	t.Parallel()

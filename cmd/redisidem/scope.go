@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -15,6 +16,14 @@ type scopeCommand struct {
 	Usage scopeUsage `cmd:"" help:"Show how much of its quota a scope uses in all gateways together."`
 }
 
+// checkScope returns an error for an empty scope, which would stand for all keys.
+func checkScope(scope string) error {
+	if scope == "" {
+		return errors.New("scope must not be empty")
+	}
+	return nil
+}
+
 type scopeUsage struct {
 	storeFlags
 	Scope string `arg:"" help:"The scope."`
@@ -22,6 +31,9 @@ type scopeUsage struct {
 
 // Run shows how much of its quota a scope uses.
 func (c *scopeUsage) Run(ctx context.Context) error {
+	if err := checkScope(c.Scope); err != nil {
+		return err
+	}
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
 		use, err := in.ScopeUse(ctx, c.Scope)
 		if err != nil {
@@ -57,6 +69,9 @@ type scopePurge struct {
 
 // Run counts the keys of a scope, asks, and deletes them.
 func (c *scopePurge) Run(ctx context.Context) error {
+	if err := checkScope(c.Scope); err != nil {
+		return err
+	}
 	if err := c.check(); err != nil && !c.DryRun {
 		return err
 	}

@@ -121,8 +121,8 @@ func readActForm(v *visit, kind actKind) (f *actForm, err error) {
 		return f, nil
 	}
 	status, err := strconv.Atoi(strings.TrimSpace(f.Status))
-	if err != nil {
-		return f, badInput("Status", "must be a number from 100 to 599")
+	if err != nil || status != 0 && (status < 200 || status > 599) { // 1xx is not an answer
+		return f, badInput("Status", "must be a number from 200 to 599, or 0 for none")
 	}
 	answer := redisidem.Response{Code: status, Body: bytes.ReplaceAll([]byte(f.Body), []byte("\r\n"), []byte("\n"))}
 	if f.Type != "" && f.Body != "" {

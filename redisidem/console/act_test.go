@@ -183,8 +183,10 @@ func TestActsRefuseBadInput(t *testing.T) {
 	}{
 		{"delete", "idle", []string{"reason", ""}, 400, "Act.Reason must not be empty"},
 		{"delete", "idle", []string{"reason", strings.Repeat("r", 513)}, 400, "more than 512"},
-		{"resolve", "idle", []string{"status", "x"}, 400, "Status must be a number from 100 to 599"},
-		{"resolve", "idle", []string{"status", "99"}, 400, "Response.Code must be between 100 and 599"},
+		{"resolve", "idle", []string{"status", "x"}, 400, "Status must be a number from 200 to 599, or 0 for none"},
+		{"resolve", "idle", []string{"status", "99"}, 400, "Status must be a number from 200 to 599, or 0 for none"},
+		{"resolve", "idle", []string{"status", "103"}, 400, "Status must be a number from 200 to 599, or 0 for none"},
+		{"resolve", "idle", []string{"status", "600"}, 400, "Status must be a number from 200 to 599, or 0 for none"},
 		{"resolve", "dead", []string{"status", "200"}, 400, "something to undo"},
 		{"delete", "idle", []string{"target", "x"}, 400, "target is not one of this console"},
 		{"delete", "idle", []string{"target", "id=%zz"}, 400, "target is not one of this console"},
