@@ -50,7 +50,11 @@ func dial(socket string) *http.Client {
 // start starts a Caddy whose directive idempotency has options, in front of an upstream.
 func start(t *testing.T, upstream http.Handler, options string) *site {
 	t.Helper()
-	up := httptest.NewServer(upstream)
+	up := httptest.NewUnstartedServer(upstream)
+	up.Config.Protocols = new(http.Protocols)
+	up.Config.Protocols.SetHTTP1(true)
+	up.Config.Protocols.SetUnencryptedHTTP2(true)
+	up.Start()
 	t.Cleanup(up.Close)
 	mini := miniredis.RunT(t)
 	mini.ClockTTL(true)

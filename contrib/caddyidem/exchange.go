@@ -23,6 +23,10 @@ const (
 	interruptedRun    = "run"
 )
 
+// clientClosedRequest is the status with which reverse_proxy ends a request whose context has ended.
+// No upstream has sent it.
+const clientClosedRequest = 499
+
 // exchange is one request that passes through the handler.
 type exchange struct {
 	handler *Handler
@@ -67,6 +71,9 @@ func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if neverConnected(x.err, r) && !connected.Load() && response.status == 0 {
 			httpidem.NothingDone(ctx)
 		}
+	case response.status == clientClosedRequest && ctx.Err() != nil:
+		// The lease was lost, and reverse_proxy took that for the client's leaving.
+		httpidem.OutcomeUnknown(ctx)
 	case response.refused(x.handler.keep, st.Attempt()):
 		httpidem.NothingDone(ctx) // so the outcome is known
 	}
