@@ -193,6 +193,50 @@ func TestMetricsOfTheRulesExist(t *testing.T) {
 	}
 }
 
+// TestAlertsSeeTheFirstEvent compares the counters whose increase or rate an alert uses with a
+// scrape of a gateway that has done nothing: Prometheus sees no increase in the first value of a
+// series.
+func TestAlertsSeeTheFirstEvent(t *testing.T) {
+	t.Parallel()
+	p := start(t, rediscase.Server(t).Addr(), "--upstream", newUpstream(t, nil).URL, "--scope", "unscoped")
+	status, text := get(t, p.admin+"/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("%d %s", status, text)
+	}
+	selector := regexp.MustCompile(`(?:increase|rate)\((\w+)(?:\{([^}]*)\})?\[`)
+	found := 0
+	for _, a := range alerts(t) {
+		for _, m := range selector.FindAllStringSubmatch(a.Expr, -1) {
+			found++
+			if !hasSeries(text, m[1], m[2]) {
+				t.Errorf("%s: a gateway begins without %s{%s}", a.Alert, m[1], m[2])
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("%d selectors", found)
+	}
+}
+
+// hasSeries reports whether a scrape has a series of the metric that these matchers of labels
+// select.
+func hasSeries(scrape, metric, matchers string) bool {
+	for _, series := range regexp.MustCompile(`(?m)^`+metric+`(?:\{.*\})? `).FindAllString(scrape, -1) {
+		matches := true
+		for _, m := range regexp.MustCompile(`(\w+)(=~?)"([^"]*)"`).FindAllStringSubmatch(matchers, -1) {
+			value := regexp.QuoteMeta(m[3])
+			if m[2] == "=~" {
+				value = "(?:" + m[3] + ")"
+			}
+			matches = matches && regexp.MustCompile(`[{,]`+m[1]+`="`+value+`"[,}]`).MatchString(series)
+		}
+		if matches {
+			return true
+		}
+	}
+	return false
+}
+
 // dieAsDeadLetter makes a dead letter of the flow order, with a completer that scans its shards.
 func dieAsDeadLetter(t *testing.T, addr string) {
 	t.Helper()

@@ -56,17 +56,28 @@ func New(cfg *Config) *Metrics {
 			m.errors.WithLabelValues(kind.String(), reason)
 		}
 	}
+	for kind, stage := range calls {
+		m.events.WithLabelValues(kind.String(), "", stage)
+	}
+	m.claims.WithLabelValues("")
 	return m
 }
 
-// expected are the errors that alerts are about. Their counters begin with 0, because Prometheus
-// does not see an increase in the first value of a counter.
+// calls are the events of calls without a flow, with the stage of each. Alerts compare errors with
+// them.
+var calls = map[redisidem.EventKind]string{
+	redisidem.EventClaimed: redisidem.Started, redisidem.EventReplayed: "", redisidem.EventRefused: "",
+}
+
+// expected are the errors that alerts are about: for an alert about all reasons of a kind, all that
+// the kind can have. Their counters begin with 0, because Prometheus does not see an increase in
+// the first value of a counter.
 var expected = map[redisidem.EventKind][]string{
 	redisidem.EventRefused:        {"locked", "mismatch", "unavailable", "damaged"},
 	redisidem.EventCommitted:      {"not-kept"},
 	redisidem.EventLeaseLost:      {"fenced", "lease-lost", "max-hold"},
-	redisidem.EventOutcomeUnknown: {"outcome-unknown", "unavailable", "not-permitted", "canceled"},
-	redisidem.EventCommitDropped:  {"outcome-unknown", "fenced", "effect"},
+	redisidem.EventOutcomeUnknown: {"outcome-unknown", "unavailable", "not-permitted"},
+	redisidem.EventCommitDropped:  {"outcome-unknown", "not-permitted", "fenced", "effect", "damaged", "other"},
 	redisidem.EventFailed:         {"deadline", "exhausted", "canceled-key"},
 	redisidem.EventHung:           {"max-hold", "stage-timeout", "lease-lost"},
 }

@@ -117,6 +117,7 @@ func TestEventsAreCounted(t *testing.T) {
 		"redisidem_events_total{flow=,kind=claimed,stage=started} 1",
 		"redisidem_events_total{flow=,kind=refused,stage=} 1",
 		"redisidem_events_total{flow=,kind=renewed,stage=compensate} 1",
+		"redisidem_events_total{flow=,kind=replayed,stage=} 0",
 		"redisidem_events_total{flow=order/1,kind=claimed,stage=started} 1",
 		"redisidem_events_total{flow=order/1,kind=committed,stage=started} 1",
 		"redisidem_events_total{flow=order/1,kind=replayed,stage=} 1",
@@ -128,6 +129,60 @@ func TestEventsAreCounted(t *testing.T) {
 	w.mustHave("redisidem_stage_seconds", "redisidem_stage_seconds{flow=order/1,stage=started} 1")
 	w.mustHave("redisidem_renewal_seconds", "redisidem_renewal_seconds{} 1")
 	w.mustHave("redisidem_leases_held") // nothing is watched
+}
+
+// TestDroppedCommitsWereCountedFromZero compares the counters that dropped commits have raised with
+// those that a scrape had before.
+func TestDroppedCommitsWereCountedFromZero(t *testing.T) {
+	const denied, away = "NOPERM this user has no permissions", "LOADING Redis is loading the dataset in memory"
+	for name, c := range map[string]struct {
+		refusal string
+		retry   time.Duration
+		then    func(*miniredis.Miniredis)
+	}{
+		"outcome-unknown": {away, -1, nil},
+		"not-permitted":   {denied, -1, nil},
+		"damaged": {away, time.Minute, func(redis *miniredis.Miniredis) {
+			for _, key := range redis.Keys() {
+				if redis.Type(key) == "hash" {
+					redis.HSet(key, "control", "99 other")
+				}
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := setUp(t, nil)
+			svc, err := redisidem.OpenUnchecked("redis://"+w.redis.Addr(), &redisidem.Config{
+				Timeout: 100 * time.Millisecond, CommitRetry: c.retry, Observer: w.metrics, Lease: time.Minute,
+			})
+			w.must(err)
+			before := w.scrape("redisidem_errors_total")
+			_, err = svc.Scope("a").Do(ctx, "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				w.redis.SetError(c.refusal)
+				return finishes(ctx, nil)
+			})
+			if !errors.Is(err, redisidem.ErrOutcomeUnknown) {
+				t.Fatal(err)
+			}
+			w.redis.SetError("")
+			if c.then != nil {
+				c.then(w.redis)
+			}
+			dropped := "redisidem_errors_total{kind=commit-dropped,reason=" + name + "}"
+			for deadline := time.Now().Add(20 * time.Second); w.scrape(dropped) != dropped+" 1"; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("the dropped commit is not counted: %s", w.scrape("redisidem_errors_total{kind=commit-dropped"))
+				}
+			}
+			for line := range strings.Lines(w.scrape("redisidem_errors_total")) {
+				series, n, _ := strings.Cut(line, " ")
+				if !strings.HasPrefix(n, "0") && !strings.Contains(before, series+" 0") {
+					t.Errorf("%s did not begin with 0", series)
+				}
+			}
+			w.must(svc.Close(ctx))
+		})
+	}
 }
 
 func TestNumbersOfTheProcess(t *testing.T) {
