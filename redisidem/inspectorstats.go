@@ -33,7 +33,7 @@ type Stats struct {
 	States  map[KeyState]Estimate
 	// Drawn is how many records were drawn at random for the estimates; 0 if all were counted.
 	Drawn int
-	// Flows are the indexes of recoverable flows, by name. They are counted.
+	// Flows are the indexes of flows that have unfinished keys in them, by name. They are counted.
 	Flows []FlowIndex
 }
 
@@ -82,18 +82,18 @@ func (in *Inspector) Stats(ctx context.Context, flows ...string) (*Stats, error)
 	if err != nil {
 		return nil, err
 	}
-	stats.Flows, err = in.indexes(ctx, names)
+	indexes, err := in.indexes(ctx, names)
 	if err != nil {
 		return nil, err
 	}
+	stats.Flows = slices.DeleteFunc(indexes, func(i FlowIndex) bool { return i.Due+i.Dead == 0 })
 	return stats, nil
 }
 
 // FlowIndexes counts the indexes of flows, by name: of those that are named, and of those that a
 // Completer has scanned within the last minute. It is the part of [Inspector.Stats] that programs
-// can afford often. A flow without unfinished keys is not in the result. One server needs two
-// EXISTS for each flow, and more where keys are due or dead; a cluster needs one for each of the
-// 1024 shards.
+// can afford often. One server needs four EXISTS for each flow, and more where keys are due or
+// dead; a cluster needs one for each of the 1024 shards.
 //
 // It returns [ErrInvalid] for a name that no flow can have, [ErrUnavailable], [ErrDamaged] for an
 // index that is not one, and [ErrClosed].
@@ -128,16 +128,21 @@ func (in *Inspector) indexes(ctx context.Context, names map[string]bool) ([]Flow
 		return nil, err
 	}
 	for _, name := range scanned {
-		names[name] = true
+		if flowName.MatchString(name) { // the hash may have fields of another version
+			names[name] = true
+		}
 	}
 	sizes, err := in.service.redis.Indexes(ctx, slices.Sorted(maps.Keys(names)))
 	if err = explain(ctx, "stats", err); err != nil {
 		return nil, err
 	}
-	var indexes []FlowIndex
-	for _, name := range slices.Sorted(maps.Keys(sizes)) {
-		size := sizes[name]
-		indexes = append(indexes, FlowIndex{name, size.Due, size.Overdue, size.Dead})
+	indexes := make([]FlowIndex, 0, len(names))
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		index := FlowIndex{Name: name}
+		if size := sizes[name]; size != nil {
+			index.Due, index.Overdue, index.Dead = size.Due, size.Overdue, size.Dead
+		}
+		indexes = append(indexes, index)
 	}
 	return indexes, nil
 }

@@ -209,11 +209,6 @@ func (l *look) nextDead(ctx context.Context) (events []tailEvent, err error) {
 		dead[i.Name] = i.Dead
 		l.flows[i.Name] = l.flows[i.Name] || i.Dead > 0
 	}
-	for name := range l.dead {
-		if _, ok := dead[name]; !ok {
-			dead[name] = 0 // a flow without unfinished keys has no index
-		}
-	}
 	for name, n := range dead {
 		was, known := l.dead[name]
 		if n != was && was != uncounted && (known || l.passes > 0) {

@@ -36,9 +36,18 @@
 //
 //	redisidem_redis_up              1 if Redis acknowledged a write at the last look
 //	redisidem_redis_check{subject}  worst verdict of Service.Check, from 1, good, to 4, failure
+//	redisidem_look_failed{part}     1 if the last look at it failed; parts: flows, check
 //	redisidem_dead_letters{flow}    keys that a completer gave up
 //	redisidem_due{flow}             keys that a completer will continue
 //	redisidem_overdue{flow}         those of them that it may continue already
+//
+// A look that fails leaves out what it could not read: redisidem_redis_check for the part check,
+// and the numbers of flows for the part flows. If Redis acknowledges no write, all of them are
+// missing but redisidem_redis_up.
+//
+// Flows need no configuration: a flow that a completer scans is found, and is then counted for as
+// long as the process lives, because its keys become overdue when its completers are gone. A
+// process that starts after that does not know the flow. Name it in Config.Flows.
 //
 // Labels contain no key, no scope and no path.
 package promidem

@@ -20,6 +20,9 @@ import (
 
 var ctx = context.Background()
 
+// turns is the Redis key of the flows that completers have scanned.
+const turns = "redisidem:turn:/flows"
+
 var request = redisidem.Request{Method: "POST", Path: "/orders"}
 
 // world is a service with its metrics.
@@ -249,6 +252,76 @@ func TestNumbersOfRedis(t *testing.T) {
 	w.mustHave("redisidem_dead_letters")
 	w.redis.SetError("")
 	w.mustHave("redisidem_redis_up", "redisidem_redis_up{} 1")
+}
+
+// TestFlowsAreCountedWhenNoCompleterIsLeft has a completer that ends, and whose last scan is
+// forgotten. The flow has no unfinished keys until then.
+func TestFlowsAreCountedWhenNoCompleterIsLeft(t *testing.T) {
+	w := setUp(t, &promidem.Config{Interval: time.Nanosecond})
+	w.metrics.Watch(w.service)
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{
+		Name: "order", Version: 1, RecoverAfter: time.Millisecond, Stages: []redisidem.FlowStage{{Point: redisidem.Started, Work: fails}},
+	})
+	w.must(err)
+	completer, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{flow}, nil)
+	w.must(err)
+	run, end := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- completer.Run(run) }()
+	for deadline := time.Now().Add(20 * time.Second); !w.redis.Exists(turns) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	end()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	w.mustHave("redisidem_due", "redisidem_due{flow=order} 0")
+	w.redis.FastForward(2 * time.Minute)
+	if left := w.redis.Keys(); len(left) != 0 {
+		t.Fatalf("the scan is not forgotten: %q", left)
+	}
+	for _, name := range []string{"redisidem_dead_letters", "redisidem_due", "redisidem_overdue"} {
+		w.mustHave(name, name+"{flow=order} 0")
+	}
+	if _, err := w.service.Scope("a").DoFlow(ctx, "k", request, flow); !errors.Is(err, errWork) {
+		t.Fatal(err)
+	}
+	w.mustHave("redisidem_due", "redisidem_due{flow=order} 1")
+	w.redis.SetError("LOADING Redis is loading the dataset in memory")
+	w.mustHave("redisidem_due")
+	w.redis.SetError("")
+	w.mustHave("redisidem_due", "redisidem_due{flow=order} 1")
+}
+
+// TestFlowsThatAreRememberedAreBounded has completers that scan more flows than a watch remembers.
+func TestFlowsThatAreRememberedAreBounded(t *testing.T) {
+	w := setUp(t, &promidem.Config{Flows: []string{"named"}, Interval: time.Nanosecond, Timeout: 20 * time.Second})
+	w.metrics.Watch(w.service)
+	for i := range promidem.MaxRemembered + 10 {
+		w.redis.HSet(turns, fmt.Sprint("flow-", i), "0 - 0 -")
+	}
+	count := func(want int) {
+		t.Helper()
+		if got := strings.Count(w.scrape("redisidem_due"), "flow="); got != want {
+			t.Errorf("%d flows are counted, want %d", got, want)
+		}
+		w.mustHave("redisidem_due{flow=named}", "redisidem_due{flow=named} 0")
+	}
+	count(promidem.MaxRemembered + 11)
+	w.redis.Del(turns)
+	count(promidem.MaxRemembered + 1)
+}
+
+// TestNumbersThatCannotBeReadAreReported damages what completers have scanned.
+func TestNumbersThatCannotBeReadAreReported(t *testing.T) {
+	w := setUp(t, &promidem.Config{Interval: time.Nanosecond})
+	w.metrics.Watch(w.service)
+	w.mustHave("redisidem_look_failed", "redisidem_look_failed{part=check} 0", "redisidem_look_failed{part=flows} 0")
+	w.must(w.redis.Set(turns, "not a hash"))
+	w.mustHave("redisidem_redis_up", "redisidem_redis_up{} 1")
+	w.mustHave("redisidem_look_failed", "redisidem_look_failed{part=check} 0", "redisidem_look_failed{part=flows} 1")
+	w.redis.Del(turns)
+	w.mustHave("redisidem_look_failed", "redisidem_look_failed{part=check} 0", "redisidem_look_failed{part=flows} 0")
 }
 
 // TestScrapesReuseTheNumbersOfRedis counts the commands of the second scrape.

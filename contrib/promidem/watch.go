@@ -2,6 +2,8 @@ package promidem
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +23,7 @@ var (
 
 	redisUp     = prometheus.NewDesc("redisidem_redis_up", "1 if Redis acknowledged a write at the last look.", nil, nil)
 	redisCheck  = prometheus.NewDesc("redisidem_redis_check", "Worst verdict: 1 good, 2 undetermined, 3 warning, 4 failure.", []string{"subject"}, nil)
+	lookFailed  = prometheus.NewDesc("redisidem_look_failed", "1 if the last look at this part of Redis failed, so that its metrics are missing.", []string{"part"}, nil)
 	deadLetters = prometheus.NewDesc("redisidem_dead_letters", "Keys that a completer gave up.", []string{"flow"}, nil)
 	due         = prometheus.NewDesc("redisidem_due", "Keys that a completer will continue.", []string{"flow"}, nil)
 	overdue     = prometheus.NewDesc("redisidem_overdue", "Keys that a completer may continue already.", []string{"flow"}, nil)
@@ -28,8 +31,11 @@ var (
 
 // watchDescs describe the metrics of a watch.
 var watchDescs = []*prometheus.Desc{
-	leasesHeld, stagesHung, commitsPending, giveBacksPending, copiesHeld, copyBytes, copyLookups, redisUp, redisCheck, deadLetters, due, overdue,
+	leasesHeld, stagesHung, commitsPending, giveBacksPending, copiesHeld, copyBytes, copyLookups, redisUp, redisCheck, lookFailed, deadLetters, due, overdue,
 }
+
+// maxRemembered bounds the flows that a watch remembers. A look costs a server about 2 ms for each.
+const maxRemembered = 128
 
 // watch collects the numbers of a service.
 type watch struct {
@@ -39,11 +45,16 @@ type watch struct {
 	mu    sync.Mutex // one scrape asks, and the others wait for it
 	asked time.Time
 	redis []prometheus.Metric // from the last time
+	// scanned are flows that completers have scanned. They are counted also when no completer scans
+	// them any more, because that is when their keys become overdue.
+	scanned map[string]bool
 }
 
 // Watch adds the numbers of a service. A second call replaces the first one's service. Call it
 // before the first scrape. The service may be closed while it is watched.
-func (m *Metrics) Watch(svc *redisidem.Service) { m.watched.Store(&watch{service: svc, cfg: &m.cfg}) }
+func (m *Metrics) Watch(svc *redisidem.Service) {
+	m.watched.Store(&watch{service: svc, cfg: &m.cfg, scanned: make(map[string]bool)})
+}
 
 func (w *watch) collect(to chan<- prometheus.Metric) {
 	stats := w.service.ProcessStats()
@@ -82,32 +93,52 @@ func (w *watch) ask(ctx context.Context) []prometheus.Metric {
 	if err := w.service.Probe(ctx); err != nil {
 		return []prometheus.Metric{gauge(redisUp, 0)}
 	}
-	all := []prometheus.Metric{gauge(redisUp, 1)}
-	indexes, err := redisidem.NewInspector(w.service).FlowIndexes(ctx, w.cfg.Flows...)
-	if err == nil {
-		of := make(map[string]redisidem.FlowIndex)
-		for _, name := range w.cfg.Flows {
-			of[name] = redisidem.FlowIndex{}
-		}
-		for _, index := range indexes {
-			of[index.Name] = index
-		}
-		for name, index := range of {
-			all = append(
-				all, gauge(deadLetters, float64(index.Dead), name), gauge(due, float64(index.Due), name), gauge(overdue, float64(index.Overdue), name),
-			)
-		}
+	flows, noFlows := w.askFlows(ctx)
+	check, noCheck := w.askCheck(ctx)
+	return append(slices.Concat(flows, check), gauge(redisUp, 1), failed("flows", noFlows), failed("check", noCheck))
+}
+
+// askFlows counts the indexes of flows: of those in Config.Flows, of those that completers have
+// scanned lately, and of those that it remembers.
+func (w *watch) askFlows(ctx context.Context) ([]prometheus.Metric, error) {
+	names := slices.AppendSeq(slices.Clone(w.cfg.Flows), maps.Keys(w.scanned))
+	indexes, err := redisidem.NewInspector(w.service).FlowIndexes(ctx, names...)
+	if err != nil {
+		return nil, err
 	}
-	if report, err := w.service.Check(ctx); err == nil {
-		worst := make(map[string]redisidem.Verdict)
-		for _, f := range report.Findings {
-			worst[f.Subject] = max(worst[f.Subject], f.Verdict)
+	var all []prometheus.Metric
+	for _, i := range indexes {
+		if len(w.scanned) < maxRemembered && !slices.Contains(w.cfg.Flows, i.Name) {
+			w.scanned[i.Name] = true
 		}
-		for subject, verdict := range worst {
-			all = append(all, gauge(redisCheck, float64(verdict), subject))
-		}
+		all = append(all, gauge(deadLetters, float64(i.Dead), i.Name), gauge(due, float64(i.Due), i.Name), gauge(overdue, float64(i.Overdue), i.Name))
 	}
-	return all
+	return all, nil
+}
+
+// askCheck returns the worst verdict about each subject.
+func (w *watch) askCheck(ctx context.Context) ([]prometheus.Metric, error) {
+	report, err := w.service.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	worst := make(map[string]redisidem.Verdict)
+	for _, f := range report.Findings {
+		worst[f.Subject] = max(worst[f.Subject], f.Verdict)
+	}
+	var all []prometheus.Metric
+	for subject, verdict := range worst {
+		all = append(all, gauge(redisCheck, float64(verdict), subject))
+	}
+	return all, nil
+}
+
+// failed reports whether a part could not be read.
+func failed(part string, err error) prometheus.Metric {
+	if err != nil {
+		return gauge(lookFailed, 1, part)
+	}
+	return gauge(lookFailed, 0, part)
 }
 
 func counter[N int64 | uint64](desc *prometheus.Desc, n N, labels ...string) prometheus.Metric {

@@ -1,0 +1,3 @@
+package promidem
+
+const MaxRemembered = maxRemembered
