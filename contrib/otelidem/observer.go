@@ -73,7 +73,7 @@ func New(cfg *Config) (*Observer, error) {
 // Observe implements [redisidem.Observer].
 func (o *Observer) Observe(ctx context.Context, e redisidem.Event) {
 	o.metrics.count(ctx, &e)
-	if s := spanOf(ctx); s != nil && s.of.Key == e.Key {
+	if s := o.openSpan(ctx); s != nil && s.of.Key == e.Key {
 		s.observe(e.Kind)
 	}
 	switch e.Kind {

@@ -52,7 +52,7 @@ func setUp(t *testing.T, change ...func(*otelidem.Config, *redisidem.Config)) *w
 	var err error
 	w.observer, err = otelidem.New(config)
 	w.must(err)
-	cfg.Observer = w.observer
+	cfg.Observer = redisidem.Observers(w.observer, cfg.Observer)
 	w.service, err = redisidem.OpenUnchecked("redis://"+w.redis.Addr(), cfg)
 	w.must(err)
 	t.Cleanup(func() { w.must(errors.Join(w.service.Close(ctx), traces.Shutdown(ctx), meters.Shutdown(ctx))) })
@@ -305,6 +305,36 @@ func TestMetricsOfWork(t *testing.T) {
 	w.must(stop())
 	if got := strings.Join(w.collected(), "\n"); strings.Contains(got, "redisidem.leases.held") {
 		t.Errorf("after stop the metrics are %s", got)
+	}
+}
+
+// TestTwoObserversEndTheirOwnSpans joins observers that export to two places. Each gets every span
+// once, with the outcome that it had.
+func TestTwoObserversEndTheirOwnSpans(t *testing.T) {
+	second := tracetest.NewInMemoryExporter()
+	traces := sdktrace.NewTracerProvider(sdktrace.WithSyncer(second))
+	w := setUp(t, func(_ *otelidem.Config, c *redisidem.Config) {
+		observer, err := otelidem.New(&otelidem.Config{TracerProvider: traces})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Observer = observer
+	})
+	t.Cleanup(func() { w.must(traces.Shutdown(ctx)) })
+	finish := func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Finish(redisidem.JSON(201, "done")), nil
+	}
+	_, err := w.service.Scope("a").DoFlow(ctx, "k", request, w.flow(finish))
+	w.must(err)
+	want := []string{"redisidem claim claimed", "redisidem stage started done", "redisidem commit committed"}
+	for i, exporter := range []*tracetest.InMemoryExporter{w.spans, second} {
+		var got []string
+		for _, span := range exporter.GetSpans() {
+			got = append(got, span.Name+" "+value(span.Attributes, "redisidem.outcome"))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("observer %d has ended the spans %q, want %q", i+1, got, want)
+		}
 	}
 }
 

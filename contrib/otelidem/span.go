@@ -21,11 +21,13 @@ type openSpan struct {
 	event atomic.Int32 // the kind of the last event of the key in the span, or 0
 }
 
-type openSpanContext struct{}
+// openSpanContext is the key of an observer's open span. A service may have several observers, and
+// each ends its own span.
+type openSpanContext struct{ of *Observer }
 
-// spanOf returns the innermost span of this package, or nil.
-func spanOf(ctx context.Context) *openSpan {
-	s, _ := ctx.Value(openSpanContext{}).(*openSpan)
+// openSpan returns the innermost span of this observer, or nil.
+func (o *Observer) openSpan(ctx context.Context) *openSpan {
+	s, _ := ctx.Value(openSpanContext{o}).(*openSpan)
 	return s
 }
 
@@ -50,12 +52,12 @@ func (o *Observer) StartSpan(ctx context.Context, s redisidem.Span) context.Cont
 		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": s.Origin})
 	}
 	ctx, span := o.tracer.Start(ctx, title, trace.WithAttributes(attrs...))
-	return context.WithValue(ctx, openSpanContext{}, &openSpan{Span: span, of: s, began: time.Now()})
+	return context.WithValue(ctx, openSpanContext{o}, &openSpan{Span: span, of: s, began: time.Now()})
 }
 
 // EndSpan implements [redisidem.Tracer].
 func (o *Observer) EndSpan(ctx context.Context, err error) {
-	s := spanOf(ctx)
+	s := o.openSpan(ctx)
 	outcome := s.outcome(err)
 	attrs := []attribute.KeyValue{attrOutcome.String(outcome)}
 	if err != nil {
