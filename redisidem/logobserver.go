@@ -10,8 +10,9 @@ import (
 //
 // The levels are: Debug for claims, renewals, commits and replays; Info for refusals and for stages
 // that ended without a result; Warn for leases that were lost, commits whose outcome is unknown,
-// results that were not kept, flows that were failed, and refusals because Redis is unavailable;
-// Error for dead letters and dropped commits.
+// results that were not kept, flows that were failed, and refusals because Redis is unavailable,
+// denies a right or lacks replicas, the record is damaged, or the outcome is unknown; Error for
+// dead letters, dropped commits and hung stages.
 type LogObserver struct {
 	// Logger receives the lines. Default: slog.Default().
 	Logger *slog.Logger
