@@ -23,8 +23,8 @@ const (
 	interruptedRun    = "run"
 )
 
-// clientClosedRequest is the status with which reverse_proxy ends a request whose context has ended.
-// No upstream has sent it.
+// clientClosedRequest is the status with which reverse_proxy ends a request whose context has
+// ended. No upstream has sent it.
 const clientClosedRequest = 499
 
 // exchange is one request that passes through the handler.
