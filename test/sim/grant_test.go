@@ -8,6 +8,7 @@ type grant struct {
 	kept  bool // by the commit of the previous revision
 	again bool // its token had an earlier lease that has ended; a late duplicate of the claim got this one
 	at    time.Time
+	tick  int64 // the same as a tick
 
 	begun, idle bool // a callback has begun under it; the callback had nothing to do
 	uncounted   bool // it was given back, and its run of the stage does not count
@@ -44,7 +45,7 @@ func (s *observer) follow(key string, seen *observation, now control) {
 	before := seen.control
 	switch {
 	case now.owner != "-" && (now.owner != before.owner || now.fence != before.fence || now.revision != before.revision):
-		g := &grant{control: now, at: time.Now(), kept: now.owner == before.owner && now.fence == before.fence}
+		g := &grant{control: now, at: time.Now(), tick: s.world.tick(), kept: now.owner == before.owner && now.fence == before.fence}
 		for i, old := range seen.grants {
 			g.again = g.again || !g.kept && old.owner == g.owner
 			last := i == len(seen.grants)-1
@@ -119,4 +120,16 @@ func (s *observer) idles(key string, fence, revision int64) {
 			g.idle = true
 		}
 	}
+}
+
+// leases returns how many leases a revision of a key has had.
+func (s *observer) leases(key string, revision int64) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.records[key].grants {
+		if g.revision == revision {
+			n++
+		}
+	}
+	return n
 }

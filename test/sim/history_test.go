@@ -32,6 +32,7 @@ type history struct {
 	fences     map[string]int64  // of the last callback that began, by key
 	revoked    map[string]bool   // from now on an operator may take the key from its worker at any time
 	removed    map[string]bool   // from now on an operator may delete the key's record at any time
+	requeued   map[string]bool   // a completer may have further attempts at the key
 	origins    map[string]string // by traceparent, the key that the traced call was about
 	count      tally
 }
@@ -40,41 +41,15 @@ type history struct {
 type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
 	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate, Paused, Resumed,
-	TurnedAway, Reindexed, Adopted, Outdated, RequeuedTogether, Bounded, Traced int
+	TurnedAway, Reindexed, Adopted, Outdated, RequeuedTogether, Bounded, Traced,
+	Continued, Turns, Refused, Ran, Hung, Lent, Awoken, PastReturn, Kept, Apologized int
 }
 
 func (t *tally) add(o tally) {
-	t.Operations += o.Operations
-	t.Callbacks += o.Callbacks
-	t.Committed += o.Committed
-	t.Fenced += o.Fenced
-	t.Unknown += o.Unknown
-	t.Landed += o.Landed
-	t.Unavailable += o.Unavailable
-	t.Locked += o.Locked
-	t.Replayed += o.Replayed
-	t.Lost += o.Lost
-	t.Removed += o.Removed
-	t.Updated += o.Updated
-	t.Swept += o.Swept
-	t.GivenBack += o.GivenBack
-	t.Buried += o.Buried
-	t.Requeued += o.Requeued
-	t.Snoozed += o.Snoozed
-	t.Early += o.Early
-	t.Late += o.Late
-	t.Exhausted += o.Exhausted
-	t.Canceled += o.Canceled
-	t.TooLate += o.TooLate
-	t.Paused += o.Paused
-	t.Resumed += o.Resumed
-	t.TurnedAway += o.TurnedAway
-	t.Reindexed += o.Reindexed
-	t.Adopted += o.Adopted
-	t.Outdated += o.Outdated
-	t.RequeuedTogether += o.RequeuedTogether
-	t.Bounded += o.Bounded
-	t.Traced += o.Traced
+	sum, more := reflect.ValueOf(t).Elem(), reflect.ValueOf(o)
+	for i := range sum.NumField() {
+		sum.Field(i).SetInt(sum.Field(i).Int() + more.Field(i).Int())
+	}
 }
 
 // lacks reports the events that never happened. The histories prove nothing about these.
@@ -112,6 +87,11 @@ type result struct {
 	answers    bool      // it has a response
 	interim    bool      // the response is an interim one
 	snoozes    bool      // the stage is to run again at a time
+	until      time.Time // not before this time, unless a caller needs not wait for it
+	returnless bool      // it is the point of no return
+	marked     bool      // and the flow has made it, so that the record is marked
+	adopts     bool      // it moves the key to another version
+	exhausted  bool      // the library moved the key to its last stage
 	stateless  bool      // it leaves the state as it is
 	effects    bool      // it has effects
 	called     int64     // when the callback returned
@@ -139,7 +119,7 @@ func newHistory(w *world) *history {
 	return &history{
 		world: w, results: make(map[place]*result), byValue: make(map[string]*result), holders: make(map[string][]holder),
 		fences: make(map[string]int64), revoked: make(map[string]bool), removed: make(map[string]bool),
-		origins: make(map[string]string),
+		origins: make(map[string]string), requeued: make(map[string]bool),
 	}
 }
 
@@ -257,6 +237,7 @@ func (c *history) correction(j *job, key *redisidem.Key) *result {
 	}
 	return &result{
 		place: at, key: j.key, value: value, made: seen.made, before: seen.values, answers: last || j.random.IntN(3) == 0,
+		returnless: c.world.plan.returnless && key.RecoveryPoint == noReturn,
 	}
 }
 
@@ -368,6 +349,7 @@ func (s resultState) String() string { return [...]string{"open", "committed", "
 // completers and in the background.
 func (w *worker) Observe(_ context.Context, e redisidem.Event) {
 	c := w.world.history
+	w.world.hangs.observe(e)
 	revision := e.Revision
 	if e.Kind == redisidem.EventCommitted {
 		revision--

@@ -24,13 +24,16 @@ type job struct {
 	wait       time.Duration
 	inFlow     bool
 	completing bool
+	leaves     bool // it leaves the key unfinished
 
-	began   time.Time // when the call began, or the last callback ended
-	asked   int64     // the same as a tick
-	fence   int64     // of the last callback's lease
-	claimed time.Time // when the first callback under it began
-	pending *result   // the result that the last callback wants to store
-	snoozed bool      // it is a snooze
+	began   time.Time     // when the call began, or the last callback ended
+	asked   int64         // the same as a tick
+	fence   int64         // of the last callback's lease
+	claimed time.Time     // when the first callback under it began
+	pending *result       // the result that the last callback wants to store
+	snooze  time.Duration // of a snooze, for how long
+	patient bool          // the snooze holds for callers, too
+	undoes  bool          // the outcome undoes the committed stages
 }
 
 // again begins the next call of the job.
@@ -46,6 +49,13 @@ func (j *job) work(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome,
 
 // compensate is the callback that compensates a stage.
 func (j *job) compensate(ctx context.Context, st *redisidem.Stage) error {
+	w, undone := j.worker.world, st.Compensates().Revision
+	if e := w.returnlessCommit(st.Key()); e != nil {
+		w.tell(func(t *tally) { t.Kept++ })
+		if undone <= e.Revision {
+			w.violation("revision %d of %s is undone, and its revision %d is the point of no return", undone, j.key, e.Revision)
+		}
+	}
 	_, err := j.do(ctx, st.Key(), st.Fence(), st.Attempt(), nil)
 	return err
 }
@@ -64,6 +74,7 @@ func (j *job) failWith(st *redisidem.Stage, cause error) redisidem.Response {
 	w.begins(context.Background(), value, key, st.Fence(), st.Attempt(), same)
 	w.ends(value, j.key)
 	w.log("%s fails the flow: %v", value, cause)
+	j.checkCause(st, cause)
 	w.tell(func(t *tally) {
 		switch {
 		case errors.Is(cause, redisidem.ErrDeadline):
@@ -103,8 +114,8 @@ func (j *job) adopt(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome
 	if !same {
 		j.claimed = time.Now()
 	}
-	if !key.CanceledAt.IsZero() {
-		w.violation("%s is adopted although it was canceled", j.key)
+	if !key.CanceledAt.IsZero() || w.returnlessCommit(key) != nil {
+		w.violation("%s is adopted although it was canceled or is behind its point of no return", j.key)
 	}
 	j.fence, j.pending = st.Fence(), nil
 	seen := w.reads(j.worker.number, j.asked, key)
@@ -114,7 +125,7 @@ func (j *job) adopt(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome
 	w.tell(func(t *tally) { t.Adopted++ })
 	j.began, j.asked = time.Now(), w.tick()
 	j.pending = &result{
-		place: place{key.ID(), st.Fence(), key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values,
+		place: place{key.ID(), st.Fence(), key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values, adopts: true,
 	}
 	w.wants(j.pending)
 	return redisidem.Advance(to).WithState(value), nil
@@ -136,14 +147,22 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	if !same {
 		j.claimed = time.Now()
 	}
-	if j.inFlow && !key.CanceledAt.IsZero() && !isCompensating(key.RecoveryPoint) {
+	if j.inFlow && !key.CanceledAt.IsZero() && !isCompensating(key.RecoveryPoint) && w.returnlessCommit(key) == nil {
 		w.violation("a stage of %s runs at %s, although the key was canceled", j.key, key.RecoveryPoint)
+	}
+	if j.inFlow && attempt > 0 {
+		j.checkMayRun(key, attempt)
 	}
 	j.fence, j.pending = fence, nil
 	seen := w.reads(j.worker.number, j.asked, key)
 	value := j.worker.value()
 	w.begins(ctx, value, key, fence, attempt, same)
-	err := j.toil(ctx, value, shardKey != nil)
+	returns := func() {}
+	if attempt > 0 {
+		h := &hanging{value: value, key: j.key, stage: key.RecoveryPoint, by: j.worker, inFlow: j.inFlow}
+		returns = w.hangs.begins(h, leaseID{key.ID(), fence})
+	}
+	err := j.toil(ctx, value, shardKey != nil, returns)
 	w.ends(value, j.key)
 	j.began = time.Now()
 	if err != nil {
@@ -159,8 +178,14 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	j.asked = w.tick()
 	j.pending = &result{
 		place: place{key.ID(), fence, key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values,
-		answers: o.Response != nil, interim: o.Interim, snoozes: j.snoozed, effects: shardKey != nil,
+		answers: o.Response != nil, interim: o.Interim, snoozes: j.snooze > 0, effects: shardKey != nil,
 	}
+	if j.snooze > 0 && j.patient {
+		j.pending.until = time.Now().Add(j.snooze)
+	}
+	goesOn := o.RecoveryPoint == next(key.RecoveryPoint) || o.RecoveryPoint == redisidem.Finished
+	j.pending.returnless = w.plan.returnless && key.RecoveryPoint == noReturn && goesOn && !o.Interim && !j.undoes
+	j.pending.marked = j.pending.returnless && j.inFlow
 	if shardKey == nil && isCompensating(key.RecoveryPoint) {
 		j.pending.answers = false
 	}
@@ -169,8 +194,9 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 }
 
 // toil waits for the duration of the work. Some callbacks check their context and some do not.
-func (j *job) toil(ctx context.Context, value string, mayFail bool) error {
-	if j.random == nil {
+func (j *job) toil(ctx context.Context, value string, mayFail bool, returns func()) error {
+	defer returns()
+	if j.random == nil || j.leaves {
 		return nil
 	}
 	w, r := j.worker.world, j.random
@@ -178,9 +204,12 @@ func (j *job) toil(ctx context.Context, value string, mayFail bool) error {
 	if r.IntN(3) == 0 {
 		work = upTo(longest, r)
 	}
+	stubborn := r.IntN(3) == 0
+	if w.plan.hangs && (j.completing && r.IntN(2) == 0 || j.inFlow && r.IntN(5) == 0) {
+		work, stubborn = stageTimeout+lease+upTo(lease, r), true
+	}
 	timer := time.NewTimer(work)
 	defer timer.Stop()
-	stubborn := r.IntN(3) == 0
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
@@ -220,24 +249,26 @@ func (j *job) excuse(value string) {
 // decide chooses the outcome of a callback.
 func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) string) (o redisidem.Outcome, idle bool, err error) {
 	n, point := 99, key.RecoveryPoint
-	j.snoozed = false
-	if j.random != nil {
+	j.snooze, j.undoes = 0, false
+	if j.random != nil && !j.leaves {
 		n = j.random.IntN(100)
 	}
 	answer := redisidem.JSON(200, value)
 	switch {
+	case j.leaves && (point != redisidem.Started || j.random.IntN(2) == 0):
+		return o, false, errBoom
 	case isCompensating(point) && !j.inFlow:
 		return o, false, errNotMine
 	case n < 4 && shardKey != nil:
 		return redisidem.NothingDone(), true, nil
 	case n < 9 && j.inFlow:
-		o = redisidem.Fail(answer)
+		o, j.undoes = redisidem.Fail(answer), true
 	case n < 18:
 		o = redisidem.Finish(answer)
 	case n < 24 && j.inFlow:
-		j.snoozed = true
-		o = redisidem.Snooze(upTo(lease, j.random), answer)
-		if n < 20 {
+		j.snooze, j.patient = time.Millisecond+upTo(lease, j.random), n >= 20
+		o = redisidem.Snooze(j.snooze, answer)
+		if !j.patient {
 			o = o.UntilCalled()
 		}
 	case n < 30:
@@ -263,7 +294,8 @@ func (j *job) decide(key *redisidem.Key, value string, shardKey func(string) str
 // byHand chooses what happens to the committed stages of a key's flow, when the key is finished
 // without the flow.
 func (j *job) byHand(o redisidem.Outcome, key *redisidem.Key) redisidem.Outcome {
-	if key.Flow == "" || j.random == nil || j.random.IntN(2) == 0 {
+	j.undoes = key.Flow != "" && j.random != nil && j.random.IntN(2) > 0
+	if !j.undoes {
 		return o.Leave()
 	}
 	return o.Undo(j.worker.flows[key.Flow])
@@ -304,7 +336,7 @@ func (j *job) end(key *redisidem.Key, err error) {
 		limit += j.wait
 	}
 	if w.plan.changes {
-		limit += timeout // a key of an earlier version is claimed once more
+		limit += timeout + j.wait // a key of an earlier version is claimed once more, with a wait of its own
 	}
 	j.promptly(limit, "ends")
 	if j.pending != nil && j.pending.state == open {
@@ -357,6 +389,7 @@ func (j *job) judge(err error) {
 	case errors.Is(err, redisidem.ErrOtherFlow) && w.plan.changes && j.worker.number%2 == 1:
 		w.tell(func(t *tally) { t.Outdated++ }) // a program of the first version meets a key of the second one
 	case errors.Is(err, errBoom), errors.Is(err, errNotMine), errors.Is(err, context.Canceled):
+	case errors.Is(err, context.DeadlineExceeded) && w.plan.hangs: // the stage's Timeout
 	case errors.Is(err, redisidem.ErrNotFound):
 		w.mu.Lock()
 		w.ticks++

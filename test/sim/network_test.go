@@ -60,6 +60,7 @@ const (
 type network struct {
 	world  *world
 	worker int
+	turns  *turns
 	cuts   []span // when the worker is cut off
 
 	mu     sync.Mutex
@@ -166,6 +167,7 @@ type conn struct {
 	back     time.Duration // latency of the reply
 	silent   bool          // no more data arrives
 	doomed   bool          // the reply is lost, and the connection breaks
+	asked    string        // the name of the last request
 	closing  sync.Once
 	closed   chan struct{}
 }
@@ -204,15 +206,18 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	f := w.fault(r, name, len(commands))
 	for _, command := range commands {
-		if token := claimed(command); token != "" {
+		if token, record, completing := claimed(command); token != "" {
 			w.world.observer.claims(w, token, f)
+			if completing {
+				w.turns.claims(w.world.keyOf(record))
+			}
 		}
 	}
 	if name != "" {
 		w.world.log("worker %d sends %s: %v", w.worker, name, f)
 	}
 	c.mu.Lock()
-	c.back = latency(r)
+	c.back, c.asked = latency(r), name
 	c.mu.Unlock()
 	switch f {
 	default: // delivered
@@ -319,7 +324,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	}
 	c.network.world.observer.look()
 	c.mu.Lock()
-	back := c.back
+	back, asked := c.back, c.asked
 	c.back = 0
 	c.mu.Unlock()
 	time.Sleep(back)
@@ -331,6 +336,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		c.mute()
 		return 0, c.wait(deadline)
 	}
+	c.network.turns.reads(asked, b[:n])
 	return n, nil
 }
 
@@ -402,17 +408,19 @@ func (w *world) request(p []byte) (name string, commands [][]byte) {
 	return name, commands
 }
 
-// claimed returns the token of a claim, "" for other commands.
-func claimed(command []byte) string {
+// claimed returns the token and the record of a claim, and whether a completer claims. The token is
+// "" for other commands.
+func claimed(command []byte) (token, record string, completing bool) {
 	words, _ := parse(command)
 	if len(words) < 4 || string(words[1]) != lua.Claim.SHA && string(words[1]) != lua.Claim.Source {
-		return ""
+		return "", "", false
 	}
 	keys, err := strconv.Atoi(string(words[2]))
 	if err != nil || len(words) < keys+4 {
-		return ""
+		return "", "", false
 	}
-	return string(words[3+keys])
+	args := words[3+keys:]
+	return string(args[0]), string(words[3]), len(args) > 7 && bytes.Contains(args[7], []byte("c"))
 }
 
 func wordsOf(p []byte) (all [][]byte) {

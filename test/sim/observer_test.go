@@ -122,6 +122,9 @@ func (s *observer) compare(key string, seen *observation) {
 		seen.claims = append(seen.claims, now.fence)
 		seen.granted = max(now.fence, seen.granted)
 	}
+	if now.revision == seen.revision+1 {
+		s.moved(key, seen)
+	}
 	s.follow(key, seen, now)
 	seen.control = now
 	s.placed(key, seen)

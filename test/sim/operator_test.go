@@ -59,7 +59,7 @@ func (p *operator) resume() {
 // requeueAll requeues all dead letters, one after the other, while they may become others.
 func (p *operator) requeueAll() {
 	w := p.worker.world
-	dead := redisidem.Filter{Flow: "orders", States: []redisidem.KeyState{redisidem.KeyDead}}
+	dead := redisidem.Filter{States: []redisidem.KeyState{redisidem.KeyDead}}
 	for page, err := range p.inspector.List(context.Background(), dead, "") {
 		if err != nil {
 			if !errors.Is(err, redisidem.ErrUnavailable) {
@@ -68,6 +68,7 @@ func (p *operator) requeueAll() {
 			return
 		}
 		for _, key := range page.Keys {
+			w.requeues(key.Value)
 			err := p.inspector.Requeue(context.Background(), key, redisidem.Act{Actor: "sim", Reason: "a test"})
 			w.log("worker %d requeues %s with the others: %v", p.worker.number, key.Value, err)
 			switch {
@@ -90,24 +91,36 @@ func (p *operator) reindex() {
 		}
 	}
 	w.log("the due indexes are lost")
+	for _, flow := range []string{"orders", "bills"} {
+		if !p.rebuild(flow) {
+			return
+		}
+	}
+	w.lost.Store(false)
+	w.observer.look()
+}
+
+// rebuild rebuilds the indexes of a flow. It reports whether they are complete.
+func (p *operator) rebuild(flow string) bool {
+	w := p.worker.world
 	for range 5 {
 		var err error
 		var done redisidem.Reindexed
-		for done, err = range p.inspector.Reindex(context.Background(), "orders", time.Second, "", redisidem.Act{Actor: "sim", Reason: "a test"}) {
+		for done, err = range p.inspector.Reindex(context.Background(), flow, time.Second, "", redisidem.Act{Actor: "sim", Reason: "a test"}) {
 			if err != nil {
 				break
 			}
 		}
-		w.log("worker %d rebuilds the due indexes: %+v %v", p.worker.number, done, err)
+		w.log("worker %d rebuilds the indexes of %s: %+v %v", p.worker.number, flow, done, err)
 		w.tell(func(t *tally) { t.Reindexed += done.Entered })
 		switch {
 		case err == nil:
-			w.lost.Store(false)
-			return
+			return true
 		case !errors.Is(err, redisidem.ErrUnavailable):
-			w.violation("the due indexes cannot be rebuilt: %v", err)
-			return
+			w.violation("the indexes of %s cannot be rebuilt: %v", flow, err)
+			return false
 		}
 		time.Sleep(time.Second)
 	}
+	return false
 }

@@ -2,12 +2,18 @@
 // own service and client, work on two keys of an embedded server, in fake time. Connections lose,
 // delay, duplicate and refuse messages. Workers are cut off for longer than their lease.
 //
-// The workers use all of the public API: Do, stages by hand, flows with interim answers and
-// compensations, leases, waiters and a completer. Callers leave, some at once. Callbacks outlast
-// their lease, fail or panic. Some workers are cut off for good, as if they were killed. Operators
-// unlock, delete, update and requeue keys, pause and resume the flow for completers and for
-// clients, and rebuild due indexes that were lost. In some histories the values are encrypted,
-// services cache copies of finished records, or the completer has limits.
+// The workers use most of the public API: Do, stages by hand, flows with interim answers, snoozes
+// and compensations, leases, waiters and a completer. Callers leave, some at once. Callbacks
+// outlast their lease, fail or panic. Some workers are cut off for good, as if they were killed.
+// Operators unlock, delete, update, cancel and requeue keys, one or all dead letters, pause and
+// resume the flow for completers and for clients, and rebuild due indexes that were lost. In some
+// histories the values are encrypted, services cache copies of finished records, or two versions of
+// the flow are at work. The flow has a deadline, a point of no return, a last stage for keys
+// without attempts left, or stages that ignore their Timeout.
+//
+// In some histories all keys were left unfinished before completers come to them: five keys, of two
+// scopes and two flows, and mostly two completers, with limits for a scope or a flow. One of them
+// may use Run, the others sweep.
 //
 // All that the workers observe is checked against the promise that opens the documentation of
 // package redisidem:
@@ -25,8 +31,18 @@
 //     whatever operators do.
 //   - Effects exist exactly for the commits. Records and locks all expire, and a finished record
 //     never changes.
-//   - A sweep that begins after a pause runs nothing. A completer with a limit for each scope keeps
-//     it in its own process.
+//   - A sweep that begins after a pause runs nothing.
+//   - A completer with one place comes to another scope's key before it comes to the same scope
+//     again. Completers together keep their limits as long as they reach Redis, and each of them
+//     keeps the limit for a scope in any case.
+//   - A stage that hangs is reported once and on time, with its key, scope and stage. In a sweep
+//     without limits another key has its place.
+//   - No call runs a snoozed stage too early, and no stage begins after the flow's deadline. A flow
+//     is failed only because of its deadline, a cancel or used up attempts.
+//   - A completer begins no more attempts at a stage than MaxAttempts. Then, and only then, the key
+//     is failed, goes to the last stage or becomes a dead letter, as the flow says.
+//   - Behind the point of no return nothing before it is compensated, the flow is not failed, no
+//     version adopts the key, and a cancel comes too late.
 //   - A record keeps the trace context of the call that made it, and a completer's span has it.
 //   - When the faults stop, every key can be finished at once.
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ type worker struct {
 	network *network
 	client  *redis.Client
 	service *redisidem.Service
-	scope   *redisidem.Scope
+	turns   *turns
 	flows   map[string]*redisidem.Flow // by name/version, for outcomes by hand; their stages never run
 
 	mu     sync.Mutex
@@ -42,14 +43,27 @@ func (w *worker) start(wg *sync.WaitGroup) {
 	for i := range 1 + w.random.IntN(2) {
 		c := &caller{worker: w, random: rand.New(rand.NewPCG(w.world.seed, uint64(100+10*w.number+i)))}
 		wg.Go(func() {
+			if w.world.plan.crowd {
+				time.Sleep(lease) // a completer comes first
+			}
 			for range 3 {
 				time.Sleep(upTo(lease, c.random))
 				c.act()
 			}
 		})
 	}
-	if w.number == 0 && w.world.plan.completes {
-		wg.Go(w.complete)
+}
+
+// scopeOf returns the scope of a key.
+func (w *worker) scopeOf(key string) *redisidem.Scope { return w.service.Scope(scopeOf(key)) }
+
+// leaveUnfinished makes all keys. Their callers are gone before the first completer comes.
+func (w *worker) leaveUnfinished() {
+	for _, key := range w.world.keys {
+		j := &job{worker: w, key: key, scope: w.scopeOf(key), began: time.Now(), random: w.random, leaves: true}
+		j.asked = w.world.tick()
+		got, err := j.scope.DoFlow(w.traced(key), key, request, j.flow())
+		j.end(got, err)
 	}
 }
 
@@ -66,9 +80,9 @@ func (w *worker) retire() {
 
 // finish runs the flow on a key when there are no more faults.
 func (w *worker) finish(key string) *redisidem.Key {
-	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), random: nil}
+	j := &job{worker: w, key: key, scope: w.scopeOf(key), began: time.Now(), random: nil}
 	j.asked = w.world.tick()
-	got, err := w.scope.DoFlow(context.Background(), key, request, j.flow())
+	got, err := j.scope.DoFlow(context.Background(), key, request, j.flow())
 	j.end(got, err)
 	if err != nil {
 		w.world.violation("%s cannot be finished: %v", key, err)
@@ -86,8 +100,9 @@ func (w *worker) complete() {
 		defer mu.Unlock()
 		at := place{id: st.Key().ID(), fence: st.Fence()}
 		if jobs[at] == nil {
+			w.world.tell(func(t *tally) { t.Continued++ })
 			jobs[at] = &job{
-				worker: w, key: st.Key().Value, scope: w.scope, began: time.Now(), completing: true, asked: w.world.tick(),
+				worker: w, key: st.Key().Value, scope: w.scopeOf(st.Key().Value), began: time.Now(), completing: true, asked: w.world.tick(),
 				random: rand.New(rand.NewPCG(w.world.seed, uint64(st.Fence()))), inFlow: true,
 			}
 		}
@@ -96,25 +111,40 @@ func (w *worker) complete() {
 	began := func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(jobs)
+		n := 0
+		for _, j := range jobs {
+			if flowOf(j.key) == "orders" {
+				n++
+			}
+		}
+		return n
 	}
-	limits := &limits{world: w.world, running: make(map[string]bool)}
-	c, err := redisidem.NewCompleter(w.service, []*redisidem.Flow{w.newFlow(callbacks{
+	calls := callbacks{
 		work: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-			defer limits.runs(st.Key().Value)()
+			defer w.world.limits.runs(w, st.Key().Value)()
 			return of(st).work(ctx, st)
 		},
 		compensate: func(ctx context.Context, st *redisidem.Stage) error {
-			defer limits.runs(st.Key().Value)()
+			defer w.world.limits.runs(w, st.Key().Value)()
 			return of(st).compensate(ctx, st)
 		},
 		failWith: func(st *redisidem.Stage, cause error) redisidem.Response { return of(st).failWith(st, cause) },
 		adopt: func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 			return of(st).adopt(ctx, st)
 		},
-	})}, &w.world.plan.limit)
+	}
+	flows := []*redisidem.Flow{w.newFlow("orders", calls)}
+	if w.world.plan.crowd {
+		flows = append(flows, w.newFlow("bills", calls))
+	}
+	limit := w.world.plan.limit
+	c, err := redisidem.NewCompleter(w.service, flows, &limit)
 	if err != nil {
 		panic(err)
+	}
+	if w.number == completers[1] {
+		w.help(c)
+		return
 	}
 	p := &operator{worker: w, inspector: redisidem.NewInspector(w.service)}
 	defer p.resume()
@@ -125,7 +155,10 @@ func (w *worker) complete() {
 		p.resume()
 	}
 	for i := range 3 {
-		time.Sleep(lease + upTo(lease, w.random))
+		if i > 0 || !w.world.plan.crowd {
+			time.Sleep(lease)
+		}
+		time.Sleep(upTo(lease, w.random))
 		if i == 1 && w.world.plan.loses {
 			p.reindex()
 		}
@@ -133,7 +166,9 @@ func (w *worker) complete() {
 			p.pause()
 		}
 		before := began()
+		w.turns.begin()
 		swept, err := c.Sweep(context.Background())
+		w.turns.end()
 		if n := began() - before; p.sure && err == nil && n > 0 {
 			w.world.violation("a sweep after a pause runs %d keys", n)
 		}
@@ -151,12 +186,33 @@ func (w *worker) complete() {
 	}
 }
 
+// help runs a completer beside another one, which may pause it: in sweeps, or in a Run that takes
+// turns with others.
+func (w *worker) help(c *redisidem.Completer) {
+	if w.random.IntN(2) == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), upTo(5*lease, w.random))
+		defer cancel()
+		err := c.Run(ctx)
+		w.world.log("worker %d has run its completer: %v", w.number, err)
+		w.world.tell(func(t *tally) { t.Ran++ })
+		return
+	}
+	for range 3 {
+		time.Sleep(lease/2 + upTo(lease, w.random))
+		w.turns.begin()
+		swept, err := c.Sweep(context.Background())
+		w.turns.end()
+		w.world.log("worker %d sweeps: %+v %v", w.number, swept, err)
+		w.world.tell(func(t *tally) { t.Swept += int(swept.Finished) })
+	}
+}
+
 // revive acts as an operator who has found a dead letter. It may correct the key, commit by hand,
 // or do neither, and then requeues the key. Sometimes it leaves the key as it is.
 func (w *worker) revive(value string) {
-	j := &job{worker: w, key: value, scope: w.scope, random: w.random}
+	j := &job{worker: w, key: value, scope: w.scopeOf(value), random: w.random}
 	j.again()
-	key, err := w.scope.Retrieve(context.Background(), value)
+	key, err := j.scope.Retrieve(context.Background(), value)
 	j.end(key, err)
 	if err != nil || key.DeadLetter == nil {
 		return
@@ -183,7 +239,7 @@ type caller struct {
 // act makes one call.
 func (c *caller) act() {
 	w, r := c.worker, c.random
-	key := w.world.keys[r.IntN(keys)]
+	key := w.world.keys[r.IntN(len(w.world.keys))]
 	ctx, cancel := context.WithCancel(w.traced(key))
 	defer cancel()
 	if r.IntN(5) == 0 {
@@ -194,10 +250,10 @@ func (c *caller) act() {
 		timer := time.AfterFunc(upTo(patience, r), cancel)
 		defer timer.Stop()
 	}
-	j := &job{worker: w, key: key, scope: w.scope, began: time.Now(), random: r}
+	j := &job{worker: w, key: key, scope: w.scopeOf(key), began: time.Now(), random: r}
 	if r.IntN(3) == 0 {
 		j.wait = upTo(2*lease, r)
-		j.scope = w.scope.Wait(j.wait)
+		j.scope = j.scope.Wait(j.wait)
 	}
 	j.asked = w.world.tick()
 	defer func() {
@@ -229,7 +285,7 @@ func (c *caller) act() {
 	case n == 19 && w.world.plan.updates:
 		j.update(ctx)
 	default:
-		got, err := w.scope.Retrieve(ctx, key)
+		got, err := w.scopeOf(key).Retrieve(ctx, key)
 		j.end(got, err)
 	}
 }
@@ -289,8 +345,16 @@ func (j *job) cancel(ctx context.Context) {
 	w.revoked[j.key] = true
 	w.mu.Unlock()
 	w.observer.take(j.key)
+	past := w.isPastReturn(j.key)
+	w.requeues(j.key) // of a dead letter
 	err := j.scope.Cancel(ctx, j.key)
 	w.log("worker %d cancels %s: %v", j.worker.number, j.key, err)
+	switch {
+	case err == nil && past:
+		w.violation("%s is canceled behind its point of no return", j.key)
+	case errors.Is(err, redisidem.ErrTooLate) && past:
+		w.tell(func(t *tally) { t.PastReturn++ })
+	}
 	switch {
 	case errors.Is(err, redisidem.ErrTooLate):
 		w.tell(func(t *tally) { t.TooLate++ })
@@ -299,6 +363,21 @@ func (j *job) cancel(ctx context.Context) {
 		err = nil // no flow has worked on it yet
 	}
 	j.end(nil, err)
+}
+
+// cancelTooLate cancels a key that is behind its point of no return and not finished.
+func (w *worker) cancelTooLate(key string) {
+	j := &job{worker: w, key: key, scope: w.scopeOf(key)}
+	if !w.world.isPastReturn(key) {
+		return
+	}
+	j.again()
+	got, err := j.scope.Retrieve(context.Background(), key)
+	j.end(got, err)
+	if err == nil && !got.Finished() {
+		j.again()
+		j.cancel(context.Background())
+	}
 }
 
 // remove deletes the key, unless a worker is working on it.
@@ -334,6 +413,7 @@ func (j *job) update(ctx context.Context) {
 	o := redisidem.Advance(next(key.RecoveryPoint))
 	if r.answers {
 		o = j.byHand(redisidem.Finish(redisidem.JSON(200, r.value)), key)
+		r.returnless = r.returnless && !j.undoes
 	}
 	if !isCompensating(key.RecoveryPoint) {
 		o = o.WithState(r.value)
@@ -358,6 +438,7 @@ func (j *job) update(ctx context.Context) {
 // requeue lets completers find a key again. Since it was read, the key may have a new record, or
 // may be due already.
 func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
+	j.worker.world.requeues(j.key)
 	err := j.scope.Requeue(ctx, key)
 	j.worker.world.log("worker %d requeues %s: %v", j.worker.number, j.key, err)
 	switch {
@@ -372,11 +453,18 @@ func (j *job) requeue(ctx context.Context, key *redisidem.Key) {
 // flow creates the flow whose stages the job runs.
 func (j *job) flow() *redisidem.Flow {
 	j.inFlow = true
-	return j.worker.newFlow(callbacks{j.work, j.compensate, j.failWith, j.adopt})
+	return j.worker.newFlow(flowOf(j.key), callbacks{j.work, j.compensate, j.failWith, j.adopt})
 }
 
 // points are the recovery points, in their order.
 var points = []string{redisidem.Started, "reserved", "charged", "packed", "shipped", redisidem.Finished}
+
+// apology is the recovery point of a last stage, for keys without attempts left. noReturn is that
+// of the stage whose commit cannot be undone.
+const (
+	apology  = "apology"
+	noReturn = "reserved"
+)
 
 // callbacks are those of a flow.
 type callbacks struct {
@@ -388,35 +476,49 @@ type callbacks struct {
 
 // newFlow creates the flow in the version of the worker's program. If versions change, every other
 // worker has the second one, which adopts the keys of the first.
-func (w *worker) newFlow(c callbacks) *redisidem.Flow {
+func (w *worker) newFlow(name string, c callbacks) *redisidem.Flow {
 	if !w.world.plan.changes || w.number%2 == 1 {
-		return w.world.newFlow(1, c)
+		return w.world.newFlow(name, 1, c)
 	}
-	return w.world.newFlow(2, c, redisidem.EarlierVersion{Flow: w.world.newFlow(1, c), Adopt: c.adopt})
+	return w.world.newFlow(name, 2, c, redisidem.EarlierVersion{Flow: w.world.newFlow(name, 1, c), Adopt: c.adopt})
 }
 
-// idleFlows creates both versions of the flow, which never run.
+// idleFlows creates both versions of the flows, which never run.
 func (w *world) idleFlows() map[string]*redisidem.Flow {
 	c := callbacks{
 		work:       func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) { panic("it runs") },
 		compensate: func(context.Context, *redisidem.Stage) error { panic("it runs") },
 	}
 	all := make(map[string]*redisidem.Flow)
-	for version := 1; version <= 2; version++ {
-		f := w.newFlow(version, c)
-		all[f.String()] = f
+	for _, name := range []string{"orders", "bills"} {
+		for version := 1; version <= 2; version++ {
+			f := w.newFlow(name, version, c)
+			all[f.String()] = f
+		}
 	}
 	return all
 }
 
 // newFlow creates a version of the flow.
-func (w *world) newFlow(version int, c callbacks, earlier ...redisidem.EarlierVersion) *redisidem.Flow {
+func (w *world) newFlow(name string, version int, c callbacks, earlier ...redisidem.EarlierVersion) *redisidem.Flow {
 	cfg := redisidem.FlowConfig{
-		Name: "orders", Version: version, Earlier: earlier, RecoverAfter: time.Second, MaxAttempts: w.plan.patience, Deadline: w.plan.deadline,
+		Name: name, Version: version, Earlier: earlier, RecoverAfter: time.Second, MaxAttempts: w.plan.patience, Deadline: w.plan.deadline,
 		FailWith: c.failWith, Pausable: w.plan.pausable, Exhausted: redisidem.Exhausted{Compensate: w.plan.exhausts},
 	}
-	for _, point := range points[:len(points)-1] {
-		cfg.Stages = append(cfg.Stages, redisidem.FlowStage{Point: point, Work: c.work, Compensate: c.compensate, CompensateFailed: w.plan.exhausts})
+	stages := points[:len(points)-1]
+	if w.plan.apologizes {
+		cfg.Exhausted.Stage = apology
+		stages = append(slices.Clone(stages), apology)
+	}
+	for _, point := range stages {
+		s := redisidem.FlowStage{
+			Point: point, Next: []string{next(point)}, Work: c.work, Compensate: c.compensate, CompensateFailed: w.plan.exhausts,
+			NoReturn: w.plan.returnless && point == noReturn,
+		}
+		if w.plan.hangs {
+			s.Timeout = stageTimeout
+		}
+		cfg.Stages = append(cfg.Stages, s)
 	}
 	f, err := redisidem.NewFlow(cfg)
 	if err != nil {

@@ -22,17 +22,46 @@ import (
 
 const (
 	workers   = 4
-	keys      = 2
 	lease     = 3 * time.Second
 	timeout   = 500 * time.Millisecond
 	retention = 24 * time.Hour
 	longest   = 3 * lease // duration of a callback
 
-	commitRetry = 2 * lease
-	endOfTime   = time.Hour
-	stream      = "outbox"
-	counter     = "commits"
+	stageTimeout = time.Second // in histories with stages that hang
+	commitRetry  = 2 * lease
+	endOfTime    = time.Hour
+	stream       = "outbox"
+	counter      = "commits"
 )
+
+// finisher is the number of the worker that finishes all keys at the end. All these numbers are
+// even: if versions change, they have the second one.
+const finisher = workers
+
+// completers are the numbers of the processes that are only completers.
+var completers = []int{6, 8}
+
+// The keys of other scopes and other flows than those of all others.
+const (
+	otherScope = "k3"
+	otherFlow  = "k4"
+)
+
+// scopeOf returns the name of a key's scope.
+func scopeOf(key string) string {
+	if key == otherScope || key == otherFlow {
+		return "other"
+	}
+	return "sim"
+}
+
+// flowOf returns the name of a key's flow.
+func flowOf(key string) string {
+	if key == otherFlow {
+		return "bills"
+	}
+	return "orders"
+}
 
 var request = redisidem.Request{Method: "POST", Path: "/orders", Params: map[string]any{"cart": 1}}
 
@@ -48,6 +77,8 @@ type world struct {
 
 	*history
 	observer *observer
+	limits   *limits
+	hangs    *hangs
 	zombies  sync.WaitGroup
 	calm     atomic.Bool // faults have stopped
 	lost     atomic.Bool // the due indexes were lost, and not all keys are in them again
@@ -56,21 +87,25 @@ type world struct {
 
 // plan is the kind of a history.
 type plan struct {
-	forgets   bool // the server loses all its data
-	deletes   bool
-	unlocks   bool
-	completes bool
-	updates   bool
-	encodes   bool          // records hold encrypted values
-	caches    bool          // workers cache copies of finished records
-	patience  int           // MaxAttempts of the flow
-	deadline  time.Duration // of the flow
-	cancels   bool
-	pausable  bool // clients get an error while the flow is paused for them
-	loses     bool // the due indexes are lost, and an operator rebuilds them
-	changes   bool // half of the workers have the second version of the flow
-	exhausts  bool // a key without attempts left fails, and failed stages are compensated
-	limit     redisidem.CompleterConfig
+	forgets    bool // the server loses all its data
+	deletes    bool
+	unlocks    bool
+	completes  bool
+	crowd      bool // more keys, of two scopes and two flows, were left unfinished; two completers come to them
+	updates    bool
+	encodes    bool          // records hold encrypted values
+	caches     bool          // workers cache copies of finished records
+	patience   int           // MaxAttempts of the flow
+	deadline   time.Duration // of the flow
+	cancels    bool
+	pausable   bool // clients get an error while the flow is paused for them
+	loses      bool // the due indexes are lost, and an operator rebuilds them
+	changes    bool // half of the workers have the second version of the flow
+	exhausts   bool // a key without attempts left fails, and failed stages are compensated
+	apologizes bool // a key without attempts left goes to a last stage of its own
+	returnless bool // a stage is the point of no return
+	hangs      bool // stages have a Timeout, which some ignore
+	limit      redisidem.CompleterConfig
 }
 
 // outcome is the result of a history.
@@ -111,37 +146,65 @@ func newWorld(seed uint64) *world {
 	if r.IntN(4) == 0 {
 		w.plan.deadline = upTo(15*time.Second, r) + time.Millisecond
 	}
-	w.plan.exhausts = r.IntN(3) > 0
+	switch r.IntN(4) {
+	case 0, 1:
+		w.plan.exhausts = true
+	case 2:
+		w.plan.apologizes = true
+	}
+	w.plan.returnless, w.plan.hangs = r.IntN(3) == 0, r.IntN(5) == 0
 	w.plan.cancels = r.IntN(5) == 0
 	w.plan.pausable, w.plan.loses = r.IntN(3) == 0, r.IntN(4) == 0
 	w.plan.changes = r.IntN(4) == 0
-	switch r.IntN(3) {
+	w.plan.crowd = w.plan.completes && r.IntN(2) == 0
+	w.plan.hangs = w.plan.hangs || w.plan.crowd && r.IntN(3) == 0
+	w.plan.cancels = w.plan.cancels || w.plan.returnless && r.IntN(3) == 0
+	switch r.IntN(4) {
 	case 0:
 		w.plan.limit.MaxPerScope = 1
 	case 1:
-		w.plan.limit.MaxPerFlow = 1
+		w.plan.limit.MaxPerFlow = 1 + r.IntN(2)
 	}
+	w.plan.limit.Interval = time.Second
+	w.plan.limit.Concurrency = 1 + 7*r.IntN(2)
 	w.server.ClockTTL(true)
 	w.history = newHistory(w)
-	for i := range keys {
-		w.keys = append(w.keys, fmt.Sprintf("k%d", i))
+	w.keys = []string{"k0", "k1"}
+	if w.plan.crowd {
+		w.keys = append(w.keys, "k2", otherScope, otherFlow)
 	}
+	w.limits = &limits{world: w, running: make(map[string]run)}
+	w.hangs = &hangs{world: w, runs: make(map[leaseID]*hanging)}
 	w.observer = newObserver(w)
 	return w
 }
 
 // live runs the history, and then checks the state of the world.
 func (w *world) live() {
+	r := rand.New(rand.NewPCG(w.seed, 98))
 	var all []*worker
 	for i := range workers {
 		all = append(all, w.startWorker(i))
 	}
 	for _, key := range w.keys {
-		w.ids[key] = all[0].scope.ID(key)
+		w.ids[key] = all[0].scopeOf(key).ID(key)
 	}
 	var wg sync.WaitGroup
+	if w.plan.crowd {
+		all[0].leaveUnfinished()
+	}
 	for _, it := range all {
 		it.start(&wg)
+	}
+	switch {
+	case w.plan.crowd:
+		for _, number := range completers[:2-r.IntN(4)/3] {
+			it := w.startWorker(number)
+			all = append(all, it)
+			wg.Go(it.complete)
+		}
+	case w.plan.completes:
+		wg.Go(all[0].complete)
 	}
 	if w.plan.forgets {
 		wg.Go(func() {
@@ -165,8 +228,9 @@ func (w *world) live() {
 // startWorker starts a worker: a process with its own service and client.
 func (w *world) startWorker(number int) *worker {
 	it := &worker{world: w, number: number, random: rand.New(rand.NewPCG(w.seed, uint64(1+number)))}
-	it.network = &network{world: w, worker: number}
-	if number < workers {
+	it.turns = &turns{worker: it}
+	it.network = &network{world: w, worker: number, turns: it.turns}
+	if number != finisher {
 		for range it.random.IntN(3) {
 			from := upTo(10*time.Second, it.random)
 			it.network.cuts = append(it.network.cuts, span{from, from + upTo(2*lease, it.random)})
@@ -194,7 +258,7 @@ func (w *world) startWorker(number int) *worker {
 	if err != nil {
 		panic(err)
 	}
-	it.service, it.scope, it.flows = svc, svc.Scope("sim"), w.idleFlows()
+	it.service, it.flows = svc, w.idleFlows()
 	return it
 }
 
@@ -221,11 +285,12 @@ func (w *world) settle() {
 			w.violation("a lock has outlived its lease: %s", name)
 		}
 	}
-	it := w.startWorker(workers)
+	it := w.startWorker(finisher)
 	if w.closed.Load() {
 		(&operator{worker: it, inspector: redisidem.NewInspector(it.service)}).resume()
 	}
 	for _, key := range w.keys {
+		it.cancelTooLate(key)
 		first := it.finish(key)
 		second := it.finish(key)
 		if first == nil || second == nil {
