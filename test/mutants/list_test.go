@@ -131,6 +131,37 @@ var mutants = []mutant{
 		killer: "TestLimitsHoldInAllProcesses",
 	},
 	{
+		name:   "crowded", // completers work on more keys of a scope than they may
+		file:   "lua/completerlimit.lua",
+		old:    "elseif perScope > 0 and ofScope >= perScope then",
+		new:    "elseif false then",
+		killer: "TestLimitsHoldInAllProcesses",
+	},
+	{
+		name: "occupied", // a hung stage keeps its place from other keys
+		file: "redisidem/fairqueue.go",
+		old:  "	case !j.done && !j.hung:\n",
+		new:  "	case false:\n",
+	},
+	{
+		name: "hushed", // a stage that ignores its Timeout is not reported
+		file: "redisidem/hung.go",
+		old:  "time.AfterFunc(timeout+l.scope",
+		new:  "time.AfterFunc(1000*timeout+l.scope",
+	},
+	{
+		name: "regretful", // commits before the point of no return are compensated
+		file: "redisidem/compensate.go",
+		old:  "stage.passed(pointAfter(key, i)):\n			return next, nil\n",
+		new:  "stage.passed(pointAfter(key, i)):\n",
+	},
+	{
+		name: "unapologetic", // keys without attempts left do not come to the last stage
+		file: "redisidem/flowfail.go",
+		old:  ", e.Stage != \"\" && e.Stage != key.RecoveryPoint:",
+		new:  ":",
+	},
+	{
 		name:   "lettersstaylost", // a reindex does not find the dead letters
 		file:   "lua/reindex.lua",
 		old:    "local index = (r[3] and ':dead:' or ':due:')",
