@@ -11,7 +11,7 @@ import (
 
 // deadCommand is what operators do with dead letters.
 type deadCommand struct {
-	List    deadList    `cmd:"" default:"withargs" help:"List dead letters with their reasons."`
+	List    deadList    `cmd:"" default:"withargs" help:"List dead letters with their reasons, each with its last failure beneath."`
 	Show    keysShow    `cmd:"" help:"Show all about a key, with its journal as a timeline."`
 	Requeue deadRequeue `cmd:"" help:"Let completers continue all dead letters that match."`
 	Delete  deadDelete  `cmd:"" help:"Delete all dead letters that match."`
@@ -29,6 +29,9 @@ func (c *deadList) Run(ctx context.Context) error {
 		r := newRows(c.Output, "ID DEAD SCOPE KEY REASON")
 		return c.print(ctx, in, c.filter(redisidem.KeyDead), r, func(k *redisidem.KeyInfo) {
 			r.add(newKeyRecord(k, false), k.ID, span(max(k.At.Sub(k.DeadLetter.At), 0)), cut(k.Scope, 14), cut(k.Value, 16), cut(k.DeadLetter.Reason, 44))
+			if f := k.LastFailure; f != nil && f.Text != "" {
+				r.note(message(errors.New(f.Text)))
+			}
 		})
 	})
 }

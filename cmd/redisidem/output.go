@@ -11,6 +11,9 @@ import (
 	"unicode/utf8"
 )
 
+// noteColumns is how wide a text beneath a row is at most.
+const noteColumns = 120
+
 // rows prints a table for people, or each row as a JSON object. Each column is as wide as its
 // widest cell so far.
 type rows struct {
@@ -45,8 +48,17 @@ func (r *rows) add(object any, cells ...string) {
 	}
 }
 
+// note prints a text beneath the row that was added last, in a table only. The row's object has it
+// as a field.
+func (r *rows) note(text string) {
+	if r.json == nil {
+		r.line("  " + cut(text, noteColumns-2))
+	}
+}
+
+// line prints a row of a table. Its last cell has no other behind it, and may be of any width.
 func (r *rows) line(cells ...string) {
-	for i, cell := range cells {
+	for i, cell := range cells[:len(cells)-1] {
 		if i == len(r.widths) {
 			r.widths = append(r.widths, 0)
 		}
@@ -59,11 +71,12 @@ func (r *rows) line(cells ...string) {
 func (r *rows) flush() error {
 	var text strings.Builder
 	for _, cells := range r.waiting {
+		last := len(cells) - 1
 		line := ""
-		for i, cell := range cells {
+		for i, cell := range cells[:last] {
 			line += cell + strings.Repeat(" ", r.widths[i]-utf8.RuneCountInString(cell)+2)
 		}
-		text.WriteString(strings.TrimRight(line, " ") + "\n")
+		text.WriteString(strings.TrimRight(line+cells[last], " ") + "\n")
 	}
 	r.waiting = nil
 	if _, err := os.Stdout.WriteString(text.String()); r.err == nil {

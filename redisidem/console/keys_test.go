@@ -150,3 +150,11 @@ func TestTurnsOfCostlyPagesEnd(t *testing.T) {
 		s.post("/acts/delete", map[string][]string{"all": {"1"}, "older": {"x"}}, 400)
 	}
 }
+
+// TestDeadLettersHaveTheirCause looks for the error that used up the attempts.
+func TestDeadLettersHaveTheirCause(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).site()
+	mustHave(t, s.get("/dead", 200), `<td data-label="Last failure">redisidem: stage &#34;paid&#34;: the provider is away</td>`)
+	mustLack(t, s.get("/keys", 200), "Last failure")
+}
