@@ -169,7 +169,8 @@ func (c *Console) act(v *visit) error {
 	if err != nil {
 		return err
 	}
-	if !v.r.PostForm.Has("confirmed") {
+	// A page that was confirmed names its keys.
+	if form := v.r.PostForm; form.Has("all") || !form.Has("confirmed") {
 		p.Form = &actForm{Status: "200", Type: "application/json"}
 		return v.render(http.StatusOK, "confirm", kind.Title, p)
 	}
@@ -191,7 +192,11 @@ func (c *Console) act(v *visit) error {
 func (c *Console) readTargets(v *visit, kind actKind) (*confirmPage, error) {
 	p := &confirmPage{Kind: kind, Reasons: maxReason}
 	ctx, form := v.r.Context(), v.r.PostForm
+	ofOne := kind.Name == "resolve" || kind.Name == "read"
 	if form.Has("all") {
+		if ofOne {
+			return nil, badInput("all", "must not be there: this act is on one key")
+		}
 		_, filter, err := readFilter(form)
 		if err != nil {
 			return nil, err
@@ -218,7 +223,7 @@ func (c *Console) readTargets(v *visit, kind actKind) (*confirmPage, error) {
 		return nil, badInput("target", "is missing: choose at least one key")
 	case len(texts) > maxTargets:
 		return nil, badInput("target", "is there "+count(len(texts), "time")+", more than "+strconv.Itoa(maxTargets))
-	case kind.Name == "resolve" && len(texts) != 1, kind.Name == "read" && len(texts) != 1:
+	case ofOne && len(texts) != 1:
 		return nil, badInput("target", "must be there once")
 	}
 	for _, text := range texts {

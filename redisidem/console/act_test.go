@@ -280,6 +280,25 @@ func TestActsOnAllThatMatch(t *testing.T) {
 	}
 }
 
+// TestActsOnAllThatMatchAreShownFirst confirms keys that no page has shown, and sends a filter to
+// the acts that are on one key only.
+func TestActsOnAllThatMatchAreShownFirst(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).site()
+	for _, act := range []string{"delete", "unlock", "cancel", "requeue"} {
+		form := url.Values{"all": {"1"}, "confirmed": {"yes"}, "reason": {"r"}}
+		mustHave(t, s.post("/acts/"+act, form, 200), "keys?", s.ids["idle"], `name="confirmed"`)
+	}
+	for _, act := range []string{"resolve", "read"} {
+		for _, form := range []url.Values{{"all": {"1"}, "state": {"idle"}}, s.form("idle", "all", "1", "state", "idle", "status", "200")} {
+			mustHave(t, s.post("/acts/"+act, form, 400), "all must not be there: this act is on one key")
+		}
+	}
+	if got := s.state("idle"); got != "idle" || len(s.audit()) != 0 {
+		t.Errorf("the key is %s, the audit %q", got, s.audit())
+	}
+}
+
 // TestRedisThatGoesAwayDuringAnAct refuses all commands after the first key is deleted.
 func TestRedisThatGoesAwayDuringAnAct(t *testing.T) {
 	t.Parallel()
