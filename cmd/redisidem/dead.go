@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"strings"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -36,21 +38,26 @@ func (c *deadList) Run(ctx context.Context) error {
 	})
 }
 
-// deadLetters returns the dead letters that match a filter, each once.
-func deadLetters(ctx context.Context, in *redisidem.Inspector, f redisidem.Filter) (keys []*redisidem.KeyInfo, err error) {
-	seen := make(map[string]bool)
-	for page, err := range in.List(ctx, f, "") {
-		if err != nil {
-			return keys, err
-		}
-		for _, k := range page.Keys {
-			if !seen[k.ID] {
+// deadLetters yields the dead letters that match a filter, each once, page by page.
+func deadLetters(ctx context.Context, in *redisidem.Inspector, f redisidem.Filter) iter.Seq2[*redisidem.KeyInfo, error] {
+	return func(yield func(*redisidem.KeyInfo, error) bool) {
+		seen := make(map[string]bool)
+		for page, err := range in.List(ctx, f, "") {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, k := range page.Keys {
+				if seen[k.ID] {
+					continue
+				}
 				seen[k.ID] = true
-				keys = append(keys, k)
+				if !yield(k, nil) {
+					return
+				}
 			}
 		}
 	}
-	return keys, nil
 }
 
 type deadRequeue struct {
@@ -91,7 +98,8 @@ func (c *deadDelete) Run(ctx context.Context) error {
 	return c.all(ctx, &c.storeFlags, c.filter(redisidem.KeyDead), "Delete", "deleted", (*redisidem.Inspector).Delete)
 }
 
-// all asks whether to act on all keys that match, and does it. It goes on after a key that is
+// all asks whether to act on all keys that match, and does it. Each key is printed once it is acted
+// on, so that a process that was killed has said what it did. It goes on after a key that is
 // refused, and fails in the end.
 func (f *actFlags) all(
 	ctx context.Context, store *storeFlags, filter redisidem.Filter, question, done string,
@@ -101,31 +109,66 @@ func (f *actFlags) all(
 		return err
 	}
 	return store.inspect(ctx, f.Retention, func(in *redisidem.Inspector) error {
-		keys, err := deadLetters(ctx, in, filter)
-		if err != nil {
+		if err := f.confirmAll(ctx, in, filter, question); err != nil {
 			return err
 		}
-		if len(keys) > 0 {
-			if err := f.confirm(fmt.Sprintf("%s %s?", question, count(len(keys), "dead letter"))); err != nil {
-				return err
-			}
-		}
 		r := newRows(store.Output, "ID DONE")
-		refused := 0
-		for _, k := range keys {
+		acted, refused := 0, 0
+		defer progress("")
+		for k, err := range deadLetters(ctx, in, filter) {
+			if err == nil {
+				err = do(in, ctx, k, f.act())
+			}
+			if endsAll(err) {
+				return errors.Join(r.flush(), err)
+			}
 			word := done
-			if err := do(in, ctx, k, f.act()); err != nil {
-				if errors.Is(err, redisidem.ErrUnavailable) {
-					return errors.Join(r.flush(), err)
-				}
+			if err == nil {
+				acted++
+			} else {
 				refused++
 				word = message(err)
 			}
-			r.add(map[string]string{"id": k.ID, "done": word}, k.ID, word)
+			r.add(map[string]string{"id": k.ID, "done": word}, k.ID, cut(word, 90))
+			progress("")
+			if err := r.flush(); err != nil {
+				return err
+			}
+			progress(fmt.Sprintf("%s %s, %d refused ", count(acted, "dead letter"), done, refused))
 		}
-		if refused > 0 {
-			err = fmt.Errorf("%d of %s were refused", refused, count(len(keys), "dead letter"))
+		if err := r.flush(); err != nil || refused == 0 {
+			return err
 		}
-		return errors.Join(r.flush(), err)
+		return fmt.Errorf("%d of %s were refused", refused, count(acted+refused, "dead letter"))
 	})
+}
+
+// confirmAll asks whether to act on the dead letters that match, if there are any. It counts them
+// first.
+func (f *actFlags) confirmAll(ctx context.Context, in *redisidem.Inspector, filter redisidem.Filter, question string) error {
+	if f.Yes {
+		return nil
+	}
+	n := 0
+	defer progress("")
+	for _, err := range deadLetters(ctx, in, filter) {
+		if err != nil {
+			return err
+		}
+		n++
+	}
+	progress("")
+	if n == 0 {
+		return nil
+	}
+	return f.confirm(fmt.Sprintf("%s %s?", question, count(n, "dead letter")))
+}
+
+// endsAll reports whether an error is about more than one key.
+func endsAll(err error) bool {
+	if invalid, ok := errors.AsType[*redisidem.InvalidError](err); ok && strings.HasPrefix(invalid.Field, "Act.") {
+		return true
+	}
+	return errors.Is(err, redisidem.ErrUnavailable) || errors.Is(err, redisidem.ErrNotPermitted) || errors.Is(err, redisidem.ErrClosed) ||
+		errors.Is(err, context.Canceled)
 }
