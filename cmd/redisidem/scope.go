@@ -81,12 +81,12 @@ func (c *scopePurge) Run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			what := fmt.Sprintf("%s of scope %s, and leave %d in flight", count(n, "key"), cut(c.Scope, 40), locked)
 			if c.DryRun {
-				fmt.Println("would delete " + what)
-				return nil
+				r := newRows(c.Output, "HITS LOCKED")
+				r.add(map[string]int{"hits": n, "locked": locked}, strconv.Itoa(n), strconv.Itoa(locked))
+				return r.flush()
 			}
-			if err := c.confirm("Delete " + what + "?"); err != nil {
+			if err := c.confirm(fmt.Sprintf("Delete %s of scope %s, and leave %d in flight?", count(n, "key"), cut(c.Scope, 40), locked)); err != nil {
 				return err
 			}
 		}

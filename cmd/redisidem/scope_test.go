@@ -56,3 +56,18 @@ func TestScopeUsage(t *testing.T) {
 	}
 	golden(t, "scopeusage.txt", session.String())
 }
+
+// TestDryRunOfAPurgePrintsARow reads what the page about operations promises for machines.
+func TestDryRunOfAPurgePrintsARow(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for args, want := range map[string]string{
+		"finished":                "HITS  LOCKED\n1     0\n",
+		"finished --output json":  "{\"hits\":1,\"locked\":0}\n",
+		"in-flight --output json": "{\"hits\":0,\"locked\":1}\n",
+	} {
+		if got := command(t, s.server.Addr(), "", strings.Fields("scope purge --dry-run "+args)...); got != want {
+			t.Errorf("%s prints\n%s\nwant\n%s", args, got, want)
+		}
+	}
+}
