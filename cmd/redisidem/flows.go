@@ -40,7 +40,7 @@ func (c *flowsList) printPauses(ctx context.Context, in *redisidem.Inspector) er
 			Since   time.Time `json:"since"`
 			Actor   string    `json:"actor"`
 			Reason  string    `json:"reason"`
-		}{p.Flow, p.Clients, p.At, p.Actor, p.Reason}, cut(p.Flow, 30), who, clock(p.At), cut(p.Actor, 16), cut(p.Reason, 40))
+		}{p.Flow, p.Clients, p.At, p.Actor, p.Reason}, cut(p.Flow, 30), who, clock(p.At), cut(p.Actor, 16), cut(p.Reason, 34))
 	}
 	return r.flush()
 }

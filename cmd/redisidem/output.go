@@ -56,6 +56,16 @@ func (r *rows) note(text string) {
 	}
 }
 
+// addLong is add with a last cell that is beneath the row if it is longer than most.
+func (r *rows) addLong(object any, most int, last string, cells ...string) {
+	if utf8.RuneCountInString(shown(last)) <= most {
+		r.add(object, append(cells, cut(last, most))...)
+		return
+	}
+	r.add(object, cells...)
+	r.note(last)
+}
+
 // line prints a row of a table. Its last cell has no other behind it, and may be of any width.
 func (r *rows) line(cells ...string) {
 	for i, cell := range cells[:len(cells)-1] {

@@ -95,26 +95,31 @@ func (c *flowsList) Run(ctx context.Context) error {
 		}
 		r := newRows(c.Output, "FLOW OPEN OLDEST STATES")
 		for _, f := range flows {
-			states := make(map[string]int)
-			var words []string
-			for _, state := range redisidem.KeyStates() {
-				if n := f.States[state]; n > 0 {
-					states[state.String()] = n
-					words = append(words, strconv.Itoa(n)+" "+state.String())
-				}
-			}
-			r.add(struct {
-				Flow   string         `json:"flow"`
-				Open   int            `json:"open"`
-				Oldest time.Time      `json:"oldest"`
-				States map[string]int `json:"states"`
-			}{f.Flow, f.Open, f.Oldest, states}, cut(f.Flow, 30), strconv.Itoa(f.Open), clock(f.Oldest), strings.Join(words, ", "))
+			addOpenFlow(r, &f)
 		}
 		if err := r.flush(); err != nil {
 			return err
 		}
 		return c.printPauses(ctx, in)
 	})
+}
+
+// addOpenFlow prints a version of a flow.
+func addOpenFlow(r *rows, f *redisidem.OpenFlow) {
+	states := make(map[string]int)
+	var words []string
+	for _, state := range redisidem.KeyStates() {
+		if n := f.States[state]; n > 0 {
+			states[state.String()] = n
+			words = append(words, strconv.Itoa(n)+" "+state.String())
+		}
+	}
+	r.addLong(struct {
+		Flow   string         `json:"flow"`
+		Open   int            `json:"open"`
+		Oldest time.Time      `json:"oldest"`
+		States map[string]int `json:"states"`
+	}{f.Flow, f.Open, f.Oldest, states}, 60, strings.Join(words, ", "), cut(f.Flow, 30), strconv.Itoa(f.Open), clock(f.Oldest))
 }
 
 // auditCommand prints what operators did.
@@ -140,18 +145,21 @@ func (c *auditCommand) Run(ctx context.Context) error {
 			if c.Key != "" && c.Key != e.KeyID {
 				continue
 			}
-			what := e.Act
+			what, counts, _ := strings.Cut(e.Act, ", ") // an act on many keys has counts
 			if e.Outcome != "done" {
 				what += ": " + e.Outcome
 			}
-			r.add(struct {
+			r.addLong(struct {
 				At      time.Time `json:"at"`
 				Actor   string    `json:"actor"`
 				Act     string    `json:"act"`
 				Outcome string    `json:"outcome"`
 				ID      string    `json:"id"`
 				Reason  string    `json:"reason"`
-			}{e.At, e.Actor, e.Act, e.Outcome, e.KeyID, e.Reason}, clock(e.At), cut(e.Actor, 10), cut(what, 60), e.KeyID, cut(e.Reason, 32))
+			}{e.At, e.Actor, e.Act, e.Outcome, e.KeyID, e.Reason}, 27, e.Reason, clock(e.At), cut(e.Actor, 10), cut(what, 30), cut(e.KeyID, 32))
+			if counts != "" {
+				r.note(counts)
+			}
 		}
 		return r.flush()
 	})

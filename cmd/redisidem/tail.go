@@ -62,7 +62,7 @@ func (c *tailCommand) Run(ctx context.Context) error {
 			events, err := look.next(ctx, max(1, int(float64(c.Pace)*c.Interval.Seconds())))
 			for i := range events {
 				e := &events[i]
-				rows.add(e, clock(e.At), e.Event, cut(e.ID, 32), cut(e.detail(), 80))
+				rows.addLong(e, 54, e.detail(), clock(e.At), e.Event, cut(e.ID, 32))
 			}
 			if failed := rows.flush(); failed != nil {
 				return failed

@@ -199,7 +199,7 @@ func (a *session) acts(s *shop, id func(how string) string) {
 	}
 	text = a.ask("Who did what, and why?", "audit")
 	for what, want := range map[string]int{
-		"  requeue  ": dead, "  resolve  ": 1, "  unlock  ": busy, "  purge: began  ": 1, fmt.Sprintf("  purge: ended, %d deleted, 0 locked, 0 unknown  ", held): 1,
+		"  requeue  ": dead, "  resolve  ": 1, "  unlock  ": busy, "  purge: began  ": 1, fmt.Sprintf("\n  %d deleted, 0 locked, 0 unknown\n", held): 1,
 	} {
 		if n := strings.Count(regexp.MustCompile(` {2,}`).ReplaceAllString(text, "  "), what); n != want {
 			a.t.Errorf("the audit has %d entries %q, want %d", n, what, want)
