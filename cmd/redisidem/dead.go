@@ -149,19 +149,24 @@ func (f *actFlags) confirmAll(ctx context.Context, in *redisidem.Inspector, filt
 	if f.Yes {
 		return nil
 	}
-	n := 0
-	defer progress("")
+	stop := during("counting dead letters")
+	n, err := countDead(ctx, in, filter)
+	stop()
+	if err != nil || n == 0 {
+		return err
+	}
+	return f.confirm(fmt.Sprintf("%s %s?", question, count(n, "dead letter")))
+}
+
+// countDead counts the dead letters that match a filter.
+func countDead(ctx context.Context, in *redisidem.Inspector, filter redisidem.Filter) (n int, err error) {
 	for _, err := range deadLetters(ctx, in, filter) {
 		if err != nil {
-			return err
+			return 0, err
 		}
 		n++
 	}
-	progress("")
-	if n == 0 {
-		return nil
-	}
-	return f.confirm(fmt.Sprintf("%s %s?", question, count(n, "dead letter")))
+	return n, nil
 }
 
 // endsAll reports whether an error is about more than one key.

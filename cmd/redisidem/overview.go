@@ -20,7 +20,9 @@ type statsCommand struct {
 // Run prints how many keys are in each state, and the indexes of flows.
 func (c *statsCommand) Run(ctx context.Context) error {
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		stop := during("counting keys")
 		stats, err := in.Stats(ctx, c.Flow...)
+		stop()
 		if err != nil {
 			return err
 		}
@@ -89,7 +91,9 @@ type flowsList struct{ storeFlags }
 // Run prints the versions of flows that have unfinished keys, and the pauses if there are any.
 func (c *flowsList) Run(ctx context.Context) error {
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
+		stop := during("reading all records")
 		flows, err := in.OpenFlows(ctx)
+		stop()
 		if err != nil {
 			return err
 		}

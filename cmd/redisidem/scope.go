@@ -77,7 +77,9 @@ func (c *scopePurge) Run(ctx context.Context) error {
 	}
 	return c.inspect(ctx, c.Retention, func(in *redisidem.Inspector) error {
 		if c.DryRun || !c.Yes {
+			stop := during("counting keys")
 			n, locked, err := c.count(ctx, in)
+			stop()
 			if err != nil {
 				return err
 			}
