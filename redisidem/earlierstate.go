@@ -33,7 +33,7 @@ const (
 // The earlier states of a key have no more bytes than the limit of one value: a stage that names
 // itself in Next could otherwise fill the record.
 func (e *encodedOutcome) keepEarlierState(v valueCodec, id identity, k *Key, flow *Flow) error {
-	changes := e.hasState && !(k.hasState && bytes.Equal(e.state, k.state))
+	changes := e.hasState && (!k.hasState || !bytes.Equal(e.state, k.state))
 	switch {
 	case e.point == Finished, e.hasState && (flow == nil || e.adoptedBy != nil):
 		e.dropsEarlier = true

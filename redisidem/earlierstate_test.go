@@ -22,8 +22,8 @@ var declined = outcome(redisidem.Fail(redisidem.JSON(402, "declined")))
 // each compensation reads goes to undone, as "stage: state".
 func states(undone *[]string, outcomes ...redisidem.Outcome) func(*redisidem.FlowConfig) {
 	return func(c *redisidem.FlowConfig) {
-		for i, o := range outcomes {
-			c.Stages[i].Work = outcome(o)
+		for i := range outcomes {
+			c.Stages[i].Work = outcome(outcomes[i])
 			c.Stages[i].Compensate = readsState(undone)
 		}
 		c.Stages[3].Work = declined

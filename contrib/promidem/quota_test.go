@@ -16,11 +16,12 @@ func TestQuotaIsWatched(t *testing.T) {
 	w.must(err)
 	defer func() { w.must(quota.Close(ctx)) }()
 	w.metrics.WatchQuota(quota)
-	for range 2 { // the second call says what the first one's request uses
-		done, err := quota.Admit(ctx, "acme")
-		w.must(err)
-		defer done(true)
-	}
+	first, err := quota.Admit(ctx, "acme")
+	w.must(err)
+	defer first(true)
+	second, err := quota.Admit(ctx, "acme") // its call says what the first request uses
+	w.must(err)
+	defer second(true)
 	want := "redisidem_scope_alone_total{} 0\n" +
 		"redisidem_scope_calls_total{result=answered} 2\nredisidem_scope_calls_total{result=failed} 0\n" +
 		"redisidem_scope_refused_total{} 0\nredisidem_scope_shares{} 1\n" +
