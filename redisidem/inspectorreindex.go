@@ -71,7 +71,7 @@ func (in *Inspector) reindex(ctx context.Context, flow string, after time.Durati
 				continue
 			}
 			index := key.id.DueIndex(flow)
-			if key.State == KeyDead {
+			if key.DeadLetter != nil { // also while a worker has its lease
 				index = key.id.DeadLetters(flow)
 			}
 			r, err := s.ask(ctx, "reindex", s.redis.NewReindex(key.id, index, after))

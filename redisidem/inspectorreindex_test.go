@@ -1,8 +1,10 @@
 package redisidem_test
 
 import (
+	"context"
 	"fmt"
 	"path"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +62,34 @@ func TestReindexFindsKeysThatNoIndexHas(t *testing.T) {
 		mustBe(t, err, nil)
 		if len(indexes) != 1 || indexes[0].Due != int64(keys+1) || indexes[0].Dead != 1 {
 			t.Errorf("the indexes are %+v", indexes)
+		}
+	})
+}
+
+// TestReindexEntersADeadLetterInWork loses the list of dead letters while a client works on one.
+func TestReindexEntersADeadLetterInWork(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		flow := mustFlow(b, cart(recoverable, failsAt("taxed"), func(c *redisidem.FlowConfig) { c.MaxAttempts = 1 }))
+		_, err := svc.Scope("a").DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		untilDeadLettered(b, svc.Scope("a"), mustCompleter(b, svc, flow), time.Minute)
+		_, err = svc.Scope("a").DoFlow(ctx, "k", request, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) {
+			c.Stages[1].Work = func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				for _, name := range b.server.Keys() {
+					if strings.Contains(name, "}:dead:") {
+						b.server.Del(name)
+					}
+				}
+				for _, err := range redisidem.NewInspector(svc).Reindex(ctx, "cart", time.Hour, "", act) {
+					mustBe(b, err, nil)
+				}
+				return redisidem.Outcome{}, errStage
+			}
+		})))
+		mustBe(b, err, errStage)
+		if b.indexed("dead") != 1 || b.indexed("due") != 0 {
+			b.Errorf("%d dead letters, %d due", b.indexed("dead"), b.indexed("due"))
 		}
 	})
 }

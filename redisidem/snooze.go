@@ -13,7 +13,8 @@ import (
 // run: otherwise a client that polls would decide how often the provider is asked.
 // [Outcome.UntilCalled] changes that. A [Completer] runs the stage at that time; without
 // RecoverAfter, the first call after it does. Outside of a flow, each call continues the work, as
-// after [Interim].
+// after [Interim]. So does a lease that is taken without the flow on a flow's key ([Scope.Lock],
+// [Scope.WorkStage]): it ends the wait, whatever becomes of it.
 //
 // Each snooze is a commit, so the next run of the stage has other outbound keys: see
 // [Stage.OutboundKey]. Call a provider in a stage of its own, and ask it for the result in the next
