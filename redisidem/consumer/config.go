@@ -31,17 +31,19 @@ type Config struct {
 	// A message is handed over in these cases:
 	//
 	//   - The work has failed MaxAttempts times. Attempts that panicked, or whose process died,
-	//     count.
+	//     count. After an attempt that was cancelled, because the caller's context was or the
+	//     service was closed, the work runs at least once more.
 	//   - The work has returned an error that matches [ErrPoison].
 	//   - The ID was first used with another body ([redisidem.ErrFingerprintMismatch]), or is empty
 	//     or too long ([redisidem.ErrInvalid]).
 	//   - The work is done and its result cannot be stored ([redisidem.ErrNotKept]).
 	//
-	// The key of the message stays unfinished in the first two cases. If the message is
-	// delivered again, by an operator or because the broker has not received the acknowledgement,
-	// the work runs once more, with the same outbound keys, and the message is
-	// handed over again if it fails. A service with DiscardFailures cannot recognize such a
-	// delivery after the last attempt: the message is handed over again, and the work does not run.
+	// The key of the message stays unfinished in the first two cases. If the message is delivered
+	// again, by an operator or because the broker has not received the acknowledgement, the work
+	// runs once more, with the same outbound keys, and the message is handed over again if it
+	// fails. A service with DiscardFailures cannot recognize such a delivery after the last
+	// attempt, nor one after a cancelled attempt: the message is handed over, and the work does not
+	// run.
 	DeadLetter func(ctx context.Context, m Message, cause error) error
 
 	// MaxAttempts is how many attempts in a row may end without a stored outcome before the message

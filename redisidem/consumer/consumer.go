@@ -95,22 +95,34 @@ func (c *Consumer) attempt(ctx context.Context, m Message, st *redisidem.Stage, 
 	if c.cfg.DeadLetter == nil {
 		return work(ctx, st)
 	}
-	if st.Attempt() > c.cfg.MaxAttempts && !wasHandedOver(st) {
+	if st.Attempt() > c.cfg.MaxAttempts && !mayRunOnceMore(st) {
 		return redisidem.Outcome{}, c.deadLetter(ctx, m, exhausted(st))
 	}
 	o, err := work(ctx, st)
-	if err == nil || ctx.Err() != nil || st.Attempt() < c.cfg.MaxAttempts && !errors.Is(err, ErrPoison) {
+	switch {
+	case err == nil:
+		return o, nil
+	case isShutdown(ctx):
+		return o, &shutdownError{err}
+	case ctx.Err() != nil || st.Attempt() < c.cfg.MaxAttempts && !errors.Is(err, ErrPoison):
 		return o, err
 	}
 	return o, c.deadLetter(ctx, m, err)
 }
 
-// wasHandedOver reports whether the attempt before this one has ended with the message as a dead
-// letter. It was then delivered again, by an operator or because the acknowledgement was lost, and
-// gets one more attempt.
-func wasHandedOver(st *redisidem.Stage) bool {
+// mayRunOnceMore reports whether the attempt before this one does not speak against the message. It
+// has ended with the message as a dead letter, which was then delivered again, by an operator or
+// because the acknowledgement was lost. Or a shutdown has ended it.
+func mayRunOnceMore(st *redisidem.Stage) bool {
 	last := lastFailure(st)
-	return last != nil && strings.HasPrefix(last.Text, handedOver)
+	return last != nil && (strings.HasPrefix(last.Text, handedOver) || strings.HasPrefix(last.Text, shutDown))
+}
+
+// isShutdown reports whether the context of a stage was cancelled, by the caller or by
+// [redisidem.Service.Close]. A deadline is a limit that the work has exceeded, and a lease is lost
+// by work that stalls.
+func isShutdown(ctx context.Context) bool {
+	return errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), redisidem.ErrLeaseLost)
 }
 
 // lastFailure returns how the attempt before this one has failed. It returns nil if the process of
@@ -152,8 +164,11 @@ func (c *Consumer) handOver(ctx context.Context, m Message, cause error) error {
 	return nil
 }
 
-// handedOver begins the text of a deadLetterError.
-const handedOver = "consumer: dead letter: "
+// These begin the texts of a deadLetterError and of a shutdownError, which later attempts read.
+const (
+	handedOver = "consumer: dead letter: "
+	shutDown   = "consumer: shutdown: "
+)
 
 // deadLetterError ends the attempt of a message that was handed over. It is stored as the key's
 // last failure.
@@ -161,3 +176,9 @@ type deadLetterError struct{ cause error }
 
 func (e *deadLetterError) Error() string { return handedOver + e.cause.Error() }
 func (e *deadLetterError) Unwrap() error { return e.cause }
+
+// shutdownError is the error of work that a shutdown has ended.
+type shutdownError struct{ cause error }
+
+func (e *shutdownError) Error() string { return shutDown + e.cause.Error() }
+func (e *shutdownError) Unwrap() error { return e.cause }

@@ -201,19 +201,63 @@ func TestErrorAboutAnotherKeyIsAnErrorOfTheWork(t *testing.T) {
 	})
 }
 
-// TestAttemptThatAShutdownEndsIsNoDeadLetter is about the last attempt.
+// TestAttemptThatAShutdownEndsIsNoDeadLetter is about the last attempt. Two processes stop in the
+// middle of it, one when its caller's context ends and one when its service is closed. The message
+// gets a run after each, and becomes a dead letter when one fails by itself.
 func TestAttemptThatAShutdownEndsIsNoDeadLetter(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *store) {
 		var l letters
-		c := newConsumer(t, s.service(redisidem.Config{}), &consumer.Config{DeadLetter: l.receive, MaxAttempts: 1})
+		cfg := &consumer.Config{DeadLetter: l.receive, MaxAttempts: 1}
+		shutDown := func(svc *redisidem.Service, ctx context.Context, stop func()) error {
+			ended := errors.New("not run")
+			_, err := newConsumer(t, svc, cfg).Handle(ctx, consumer.Message{ID: "m"},
+				func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+					stop()
+					<-ctx.Done()
+					ended = ctx.Err()
+					return redisidem.Outcome{}, ended
+				})
+			if !errors.Is(err, ended) || len(l.ids) > 0 {
+				t.Errorf("%v, %v", err, l.ids)
+			}
+			return ended
+		}
 		ctx, cancel := context.WithCancel(t.Context())
+		if err := shutDown(s.service(redisidem.Config{}), ctx, cancel); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		svc := s.service(redisidem.Config{})
+		closing, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := shutDown(svc, t.Context(), func() { go svc.Close(closing) }); !errors.Is(err, context.Canceled) { //nolint:errcheck // it stops waiting
+			t.Error(err)
+		}
+		w := &work{err: errors.New("no customer")}
+		if _, err := newConsumer(t, s.service(redisidem.Config{}), cfg).Handle(t.Context(), consumer.Message{ID: "m"}, w.run); err != nil ||
+			w.runs != 1 || len(l.causes) != 1 || !errors.Is(l.causes[0], w.err) {
+			t.Errorf("%v after %d runs, %v", err, w.runs, l.causes)
+		}
+	})
+}
+
+// TestAttemptThatTakesTooLongIsADeadLetter has work that is slower each time than the caller's
+// context allows, which is not a shutdown.
+func TestAttemptThatTakesTooLongIsADeadLetter(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *store) {
+		var l letters
+		c := newConsumer(t, s.service(redisidem.Config{}), &consumer.Config{DeadLetter: l.receive, MaxAttempts: 1})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
 		_, err := c.Handle(ctx, consumer.Message{ID: "m"}, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
-			cancel()
 			<-ctx.Done()
 			return redisidem.Outcome{}, ctx.Err()
 		})
-		if !errors.Is(err, context.Canceled) || len(l.ids) > 0 {
-			t.Errorf("%v, %v", err, l.ids)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		w := &work{}
+		if _, err := c.Handle(t.Context(), consumer.Message{ID: "m"}, w.run); err != nil || w.runs != 0 || len(l.ids) != 1 {
+			t.Errorf("%v after %d runs, %v", err, w.runs, l.ids)
 		}
 	})
 }
