@@ -95,7 +95,8 @@ func (c *Consumer) Middleware(next message.HandlerFunc) message.HandlerFunc {
 }
 
 // Handler returns a handler that runs a stage for each message, such as one of contrib/sqlidem. The
-// stage finds the message with [Message]. It must finish the key.
+// stage finds the message with [Message]. It must finish the key: otherwise the handler returns
+// [consumer.ErrUnfinished], and the message is delivered again, at once by some subscribers.
 func (c *Consumer) Handler(work redisidem.StageFunc) message.NoPublishHandlerFunc {
 	return func(msg *message.Message) error {
 		_, err := c.handle(msg, work)

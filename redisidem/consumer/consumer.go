@@ -10,7 +10,10 @@ import (
 )
 
 // ErrUnfinished is returned by [Consumer.Handle] if the work has stored an outcome that does not
-// finish the message, or none.
+// finish the message, or has returned [redisidem.NothingDone]. Have the broker deliver the message
+// again after a pause: at once, it would be delivered over and over. This is no failed attempt, so
+// MaxAttempts does not end it. Work that waits in this way should return [ErrPoison] when the
+// message has become too old, by Stage.Key().CreatedAt.
 var ErrUnfinished = errors.New("consumer: message is not finished")
 
 // Consumer handles the messages of one subscription. Make one with [New]. It is safe for concurrent

@@ -3,6 +3,7 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -276,6 +277,28 @@ func TestUnfinishedMessageIsNotAcknowledged(t *testing.T) {
 		}
 		if err := handle(redisidem.Outcome{}); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestWorkThatWaitsTooLongGivesUpByTheAgeOfTheMessage has work that waits for something that does
+// not come. Its attempts are not counted: docs/consumer.md shows this way out.
+func TestWorkThatWaitsTooLongGivesUpByTheAgeOfTheMessage(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *store) {
+		var l letters
+		c := newConsumer(t, s.service(redisidem.Config{}), &consumer.Config{DeadLetter: l.receive, MaxAttempts: 2})
+		deliveries, err := 0, consumer.ErrUnfinished
+		for ; errors.Is(err, consumer.ErrUnfinished) && deliveries < 100; deliveries++ {
+			_, err = c.Handle(t.Context(), consumer.Message{ID: "m"}, func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+				if time.Since(st.Key().CreatedAt) > time.Hour {
+					return redisidem.Outcome{}, fmt.Errorf("not paid within an hour: %w", consumer.ErrPoison)
+				}
+				return redisidem.NothingDone(), nil
+			})
+			time.Sleep(5 * time.Minute)
+		}
+		if err != nil || deliveries < 12 || deliveries > 14 || len(l.ids) != 1 {
+			t.Errorf("%v after %d deliveries, %v", err, deliveries, l.ids)
 		}
 	})
 }
