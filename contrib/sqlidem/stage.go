@@ -61,11 +61,12 @@ func (s *Store) Stage(work Work) redisidem.StageFunc {
 }
 
 // Reconcile returns the Reconcile of a flow's stage whose Work is a [Store.Stage]. It is for stages
-// that [Store.FlowStage] does not fit. It returns the stored outcome if a run of this visit was
-// committed, and [redisidem.ErrNothingDone] if not. It then commits its fence, so that an older
-// worker cannot do the work afterwards. A flow that is failed while an attempt is open, by its
-// Deadline, by a cancel or by Exhausted, runs no Work that would find the outcome: without
-// Reconcile it leaves what the attempt has committed. Its other errors are those of Stage.
+// that [Store.FlowStage] does not fit, and for the Config.Reconcile of package consumer. It returns
+// the stored outcome if a run of this visit was committed, and [redisidem.ErrNothingDone] if not.
+// It then commits its fence, so that an older worker cannot do the work afterwards. A flow that is
+// failed while an attempt is open, by its Deadline, by a cancel or by Exhausted, runs no Work that
+// would find the outcome: without Reconcile it leaves what the attempt has committed. Its other
+// errors are those of Stage.
 func (s *Store) Reconcile() redisidem.StageFunc {
 	return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
 		v := s.visitOf(st)

@@ -24,6 +24,12 @@ type Config struct {
 	DeadLetters     message.Publisher
 	DeadLetterTopic string
 
+	// Reconcile finds out whether an earlier attempt has done the work of a message, before it
+	// becomes a dead letter. It is for stages of [Consumer.Handler], and finds the message with
+	// [Message]. With those of contrib/sqlidem, use Store.Reconcile. Default: none. The field
+	// Reconcile of package consumer's Config says what it returns.
+	Reconcile redisidem.StageFunc
+
 	// MaxAttempts is how many attempts a message gets before it becomes a dead letter. Default: 5.
 	MaxAttempts int
 

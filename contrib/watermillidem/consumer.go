@@ -39,7 +39,7 @@ func New(service *redisidem.Service, group string, cfg *Config) (*Consumer, erro
 	if err := c.cfg.validate(); err != nil {
 		return nil, err
 	}
-	c.core = consumer.Config{MaxAttempts: c.cfg.MaxAttempts, Wait: c.cfg.Wait, ExtendEvery: c.cfg.ExtendEvery}
+	c.core = consumer.Config{Reconcile: c.cfg.Reconcile, MaxAttempts: c.cfg.MaxAttempts, Wait: c.cfg.Wait, ExtendEvery: c.cfg.ExtendEvery}
 	if c.cfg.DeadLetters != nil {
 		publish, err := deadLetter(c.cfg.DeadLetters, c.cfg.DeadLetterTopic)
 		if err != nil {
@@ -65,6 +65,7 @@ func New(service *redisidem.Service, group string, cfg *Config) (*Consumer, erro
 // when the lease is lost.
 func (c *Consumer) Middleware(next message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) (produced []*message.Message, err error) {
+		finished := false // by this call of the handler
 		key, err := c.handle(msg, func(_ context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
 			var err error
 			if produced, err = next(msg); err != nil {
@@ -77,12 +78,13 @@ func (c *Consumer) Middleware(next message.HandlerFunc) message.HandlerFunc {
 					"%w: its %d messages have %d bytes, and at most %d can be stored", consumer.ErrPoison, len(produced), len(r.Body), c.maxBytes,
 				)
 			}
+			finished = true
 			return redisidem.Finish(r), nil
 		})
 		switch {
 		case err != nil || !key.Finished():
 			return nil, err
-		case key.Replayed():
+		case !finished || key.Replayed():
 			produced, err = decode(key.Response)
 			if err != nil && c.core.DeadLetter != nil {
 				ctx := context.WithValue(msg.Context(), messageContext{}, msg)

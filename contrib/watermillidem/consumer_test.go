@@ -244,6 +244,62 @@ func TestStageAsAHandler(t *testing.T) {
 	}
 }
 
+// TestReconcileFindsTheWorkOfAMessage has stages that fail after they have done their work. The
+// message that was done is acknowledged, and the other one becomes a dead letter.
+func TestReconcileFindsTheWorkOfAMessage(t *testing.T) {
+	e := newEnv(t)
+	handled := make(chan struct{}, 2)
+	e.run(func(r *message.Router) {
+		work := e.consumer(&watermillidem.Config{
+			DeadLetters: e.queue, DeadLetterTopic: "dead", MaxAttempts: 1,
+			Reconcile: func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				if string(watermillidem.Message(ctx).Payload) == "done" {
+					return redisidem.Finish(redisidem.Response{}), nil
+				}
+				return redisidem.Outcome{}, redisidem.ErrNothingDone
+			},
+		}).Handler(func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Outcome{}, errors.New("the reply was lost")
+		})
+		r.AddConsumerHandler("a", "orders", e.queue, func(msg *message.Message) error {
+			err := work(msg)
+			if err != nil {
+				t.Errorf("%s: %v", msg.UUID, err)
+			}
+			handled <- struct{}{}
+			return err
+		})
+	})
+	e.publish("orders", "order 1", "done")
+	e.publish("orders", "order 2", "not done")
+	<-handled
+	<-handled
+	if letter := e.receive("dead", 1)[0]; letter.UUID != "order 2" {
+		t.Errorf("%v", letter)
+	}
+}
+
+// TestReconciledResultWithoutMessagesIsADeadLetter is about a handler that returns messages. An
+// outcome that does not have them must not pass for its result.
+func TestReconciledResultWithoutMessagesIsADeadLetter(t *testing.T) {
+	e := newEnv(t)
+	e.run(func(r *message.Router) {
+		r.AddMiddleware(e.consumer(&watermillidem.Config{
+			DeadLetters: e.queue, DeadLetterTopic: "dead", MaxAttempts: 1,
+			Reconcile: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+				return redisidem.Finish(redisidem.JSON(200, "another kind")), nil
+			},
+		}).Middleware)
+		r.AddHandler("a", "orders", e.queue, "answers", e.queue, func(*message.Message) ([]*message.Message, error) {
+			return nil, errors.New("the reply was lost")
+		})
+	})
+	e.publish("orders", "order 1", "a book")
+	if letter := e.receive("dead", 1)[0]; letter.UUID != "order 1" {
+		t.Errorf("%v", letter)
+	}
+}
+
 func TestConsumerThatIsWrong(t *testing.T) {
 	e := newEnv(t)
 	svc := e.service()

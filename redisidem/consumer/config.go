@@ -46,6 +46,16 @@ type Config struct {
 	// run.
 	DeadLetter func(ctx context.Context, m Message, cause error) error
 
+	// Reconcile finds out whether an attempt that was not committed to Redis has done the work. It
+	// is asked before a message is handed over whose attempts have not finished it, or whose work
+	// has failed with ErrPoison. If the work was done, Reconcile returns the outcome, which is
+	// stored, and the message is not handed over. If not, it returns [redisidem.ErrNothingDone].
+	// Any other error means that it cannot be known now: Handle returns it with
+	// [redisidem.ErrOutcomeUnknown], and the next delivery finds out. It is called concurrently.
+	// With a stage of contrib/sqlidem, use Store.Reconcile. Default: none. The message is handed
+	// over then, although its work may have been done.
+	Reconcile redisidem.StageFunc
+
 	// MaxAttempts is how many attempts in a row may end without a stored outcome before the message
 	// is handed to DeadLetter. At least 1. Default: 5.
 	MaxAttempts int

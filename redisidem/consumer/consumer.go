@@ -92,14 +92,13 @@ func (c *Consumer) Handle(ctx context.Context, m Message, work redisidem.StageFu
 	return key, err
 }
 
-// attempt runs the work, or hands the message over if it cannot be handled. The error for a message
-// that was handed over is a [*deadLetterError].
+// attempt runs the work, or gives the message up if it cannot be handled.
 func (c *Consumer) attempt(ctx context.Context, m Message, st *redisidem.Stage, work redisidem.StageFunc) (redisidem.Outcome, error) {
 	if c.cfg.DeadLetter == nil {
 		return work(ctx, st)
 	}
 	if st.Attempt() > c.cfg.MaxAttempts && !mayRunOnceMore(st) {
-		return redisidem.Outcome{}, c.deadLetter(ctx, m, exhausted(st))
+		return c.giveUp(ctx, m, st, exhausted(st))
 	}
 	o, err := work(ctx, st)
 	switch {
@@ -110,7 +109,7 @@ func (c *Consumer) attempt(ctx context.Context, m Message, st *redisidem.Stage, 
 	case ctx.Err() != nil || st.Attempt() < c.cfg.MaxAttempts && !errors.Is(err, ErrPoison):
 		return o, err
 	}
-	return o, c.deadLetter(ctx, m, err)
+	return c.giveUp(ctx, m, st, err)
 }
 
 // mayRunOnceMore reports whether the attempt before this one does not speak against the message. It
@@ -148,12 +147,21 @@ func exhausted(st *redisidem.Stage) error {
 	return cause
 }
 
-// deadLetter hands a message over, and returns the error with which the attempt ends.
-func (c *Consumer) deadLetter(ctx context.Context, m Message, cause error) error {
-	if err := c.handOver(ctx, m, cause); err != nil {
-		return err
+// giveUp hands a message over and returns a [*deadLetterError], or returns the outcome of the
+// attempt that has done the work.
+func (c *Consumer) giveUp(ctx context.Context, m Message, st *redisidem.Stage, cause error) (redisidem.Outcome, error) {
+	if c.cfg.Reconcile != nil {
+		switch o, err := c.cfg.Reconcile(ctx, st); {
+		case err == nil:
+			return o, nil
+		case !errors.Is(err, redisidem.ErrNothingDone):
+			return redisidem.Outcome{}, fmt.Errorf("%w: %w, and Reconcile after it: %w", redisidem.ErrOutcomeUnknown, cause, err)
+		}
 	}
-	return &deadLetterError{cause}
+	if err := c.handOver(ctx, m, cause); err != nil {
+		return redisidem.Outcome{}, err
+	}
+	return redisidem.Outcome{}, &deadLetterError{cause}
 }
 
 // handOver hands a message to Config.DeadLetter. Without one it returns the cause.

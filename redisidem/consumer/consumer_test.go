@@ -157,6 +157,61 @@ func TestMessageThatPanicsBecomesADeadLetter(t *testing.T) {
 	})
 }
 
+// TestReconcileIsAskedBeforeAMessageIsHandedOver has messages whose last attempt died, failed, or
+// was refused by the work as poison.
+func TestReconcileIsAskedBeforeAMessageIsHandedOver(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *store) {
+		done := redisidem.Finish(redisidem.JSON(201, "done before"))
+		away, failed := errors.New("the database is away"), errors.New("no customer")
+		for _, how := range []error{errDied, failed, consumer.ErrPoison} {
+			for answer, reconciled := range map[string]error{"done": nil, "not done": redisidem.ErrNothingDone, "unknown": away} {
+				id := how.Error() + ", " + answer
+				var l letters
+				asked := 0
+				c := newConsumer(t, s.service(redisidem.Config{}), &consumer.Config{
+					DeadLetter: l.receive, MaxAttempts: 1,
+					Reconcile: func(_ context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
+						asked++
+						if st.Key().Value != id {
+							t.Errorf("%s: asked about %s", id, st.Key().Value)
+						}
+						return done, reconciled
+					},
+				})
+				w := &work{err: how}
+				if how == errDied { //nolint:errorlint // as it is
+					s.crash(id)
+				}
+				key, err := c.Handle(t.Context(), consumer.Message{ID: id}, w.run)
+				if runs := w.runs; asked != 1 || (how == errDied) != (runs == 0) { //nolint:errorlint // as it is
+					t.Errorf("%s: asked %d times, %d runs", id, asked, runs)
+				}
+				switch answer {
+				case "done":
+					if err != nil || len(l.ids) > 0 || !key.Finished() || string(key.Response.Body) != `"done before"` {
+						t.Errorf("%s: %v, %v, %v", id, key, err, l.ids)
+					}
+					if key, err := c.Handle(t.Context(), consumer.Message{ID: id}, w.run); err != nil || !key.Replayed() || asked != 1 {
+						t.Errorf("%s: %v, %v", id, key, err)
+					}
+				case "not done":
+					if err != nil || len(l.ids) != 1 || key.Finished() {
+						t.Errorf("%s: %v, %v, %v", id, key, err, l.ids)
+					}
+				case "unknown":
+					if !errors.Is(err, redisidem.ErrOutcomeUnknown) || !errors.Is(err, away) || len(l.ids) > 0 {
+						t.Errorf("%s: %v, %v", id, err, l.ids)
+					}
+					reconciled = nil // the database answers the next delivery
+					if key, err := c.Handle(t.Context(), consumer.Message{ID: id}, w.run); err != nil || !key.Finished() || asked != 2 {
+						t.Errorf("%s: %v, %v, asked %d times", id, key, err, asked)
+					}
+				}
+			}
+		}
+	})
+}
+
 func TestPoisonIsADeadLetterAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *store) {
 		var l letters
