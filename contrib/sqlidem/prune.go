@@ -42,9 +42,6 @@ func (s *Store) Prune(ctx context.Context, svc *redisidem.Service, olderThan tim
 	case olderThan < least:
 		return 0, invalid("olderThan", "must be at least %v, for which the service may keep a record: %v", least, olderThan)
 	}
-	if err := s.checkSchema(ctx); err != nil {
-		return 0, err
-	}
 	p := pruning{store: s, redis: redisidem.NewInspector(svc), prefix: cfg.Namespace + ":{", seconds: int64((olderThan + time.Second - 1) / time.Second)}
 	return p.run(ctx)
 }
@@ -87,6 +84,9 @@ func (p *pruning) run(ctx context.Context) (removed int64, err error) {
 // batch removes one batch. It returns how many keys it has removed, and how many old ones it has
 // found.
 func (p *pruning) batch(ctx context.Context) (removed int64, found int, err error) {
+	if err := p.store.checkSchema(ctx); err != nil {
+		return 0, 0, err
+	}
 	keys, err := p.find(ctx)
 	if err != nil || len(keys) == 0 {
 		return 0, 0, err
@@ -152,7 +152,7 @@ func (p *pruning) find(ctx context.Context) (keys []oldKey, err error) {
 		WHERE changed_at < {now} - ? AND (changed_at > ? OR changed_at = ? AND name > ?) ORDER BY changed_at, name LIMIT ?`),
 		p.seconds, p.after.changedAt, p.after.changedAt, p.after.name, pruneBatch)
 	if err != nil {
-		return nil, err
+		return nil, s.outside(ctx, err)
 	}
 	defer func() { _ = rows.Close() }()
 	for rows.Next() {
@@ -162,5 +162,5 @@ func (p *pruning) find(ctx context.Context) (keys []oldKey, err error) {
 		}
 		keys = append(keys, k)
 	}
-	return keys, rows.Err()
+	return keys, s.outside(ctx, rows.Err())
 }

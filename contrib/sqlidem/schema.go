@@ -143,7 +143,7 @@ func (s *Store) checkSchema(ctx context.Context) error {
 	case err != nil && s.dialect.missingTable(err):
 		return ErrSchema
 	case err != nil:
-		return fmt.Errorf("sqlidem: read the version of the schema: %w", err)
+		return fmt.Errorf("sqlidem: read the version of the schema: %w", s.outside(ctx, err))
 	case version < needed:
 		return fmt.Errorf("%w (it has version %d, and %d is needed)", ErrSchema, version, needed)
 	}

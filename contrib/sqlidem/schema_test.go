@@ -1,10 +1,16 @@
 package sqlidem_test
 
 import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,4 +107,58 @@ func TestUnknownDialectHasNoMigrations(t *testing.T) {
 	if got := sqlidem.Migrations("oracle"); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
+}
+
+// refusing refuses its first connections, as a database does that is being restarted.
+type refusing struct {
+	db   *database
+	left atomic.Int64
+}
+
+// Driver implements [driver.Connector].
+func (r *refusing) Driver() driver.Driver { return r.db.DB.Driver() }
+
+// Connect implements [driver.Connector].
+func (r *refusing) Connect(context.Context) (driver.Conn, error) {
+	if r.left.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
+	return r.Driver().Open(r.db.name)
+}
+
+// TestRefusedConnectionIsTriedAgain is about the first use of a Store, which reads the version of
+// the schema.
+func TestRefusedConnectionIsTriedAgain(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		if db.dialect == sqlidem.SQLite {
+			return // it has no connections to lose
+		}
+		_ = db.store(t) // it makes the schema
+		sc, svc, _ := scope(t)
+		var runs atomic.Int64
+		for name, use := range map[string]func(s *sqlidem.Store, key string) error{
+			"stage": func(s *sqlidem.Store, key string) error {
+				_, err := sc.Do(t.Context(), key, request, s.Stage(inserting(&runs)))
+				return err
+			},
+			"prune": func(s *sqlidem.Store, _ string) error {
+				_, err := s.Prune(t.Context(), svc, 0)
+				return err
+			},
+		} {
+			for tries, works := range map[int]bool{2: false, 3: true} {
+				server := &refusing{db: db}
+				server.left.Store(2)
+				h := sql.OpenDB(server)
+				store, err := sqlidem.New(h, sqlidem.Config{Dialect: db.dialect, Tries: tries})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := use(store, fmt.Sprint(tries)); (err == nil) != works || err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+					t.Errorf("%s with %d tries: %v", name, tries, err)
+				}
+				_ = h.Close()
+			}
+		}
+	})
 }

@@ -111,9 +111,6 @@ func (s *Store) visitOf(st *redisidem.Stage) *visit {
 // was.
 func (v *visit) run(ctx context.Context) error {
 	s := v.store
-	if err := s.checkSchema(ctx); err != nil {
-		return err
-	}
 	pauses := backoff{next: s.cfg.Backoff}
 	for try := 1; ; try++ {
 		err := v.try(ctx)
@@ -134,6 +131,9 @@ func (v *visit) run(ctx context.Context) error {
 // try runs the work in one transaction.
 func (v *visit) try(ctx context.Context) error {
 	s := v.store
+	if err := s.checkSchema(ctx); err != nil {
+		return err
+	}
 	return s.transact(ctx, s.txOptions(), func(ctx context.Context, tx *sql.Tx) (commit bool, err error) {
 		if done, commit, err := v.enter(ctx, tx); done || err != nil {
 			return commit, err

@@ -13,8 +13,8 @@ type commitError struct{ err error }
 func (e *commitError) Error() string { return "sqlidem: commit: " + e.err.Error() }
 func (e *commitError) Unwrap() error { return e.err }
 
-// connectionError is the error of a transaction whose connection was lost before COMMIT, so that
-// the database rolls it back.
+// connectionError is the error of a query or a transaction whose connection was refused, or lost
+// before COMMIT, so that the database rolls it back.
 type connectionError struct{ err error }
 
 func (e *connectionError) Error() string { return e.err.Error() }
@@ -63,6 +63,15 @@ func rollback(ctx context.Context, tx *sql.Tx, err error) error {
 		return err
 	case ended:
 		return errors.Join(errEnded, err)
+	}
+	return &connectionError{err}
+}
+
+// outside returns the error of a query outside of a transaction, as a *connectionError if it came
+// from the connection.
+func (s *Store) outside(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || s.dialect.answered(err) {
+		return err
 	}
 	return &connectionError{err}
 }
