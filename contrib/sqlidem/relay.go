@@ -27,8 +27,8 @@ type RelayConfig struct {
 	// an error the event is tried again later, and the later events of its key wait for it.
 	//
 	// All events wait while Publish runs, so it must return when its context ends. The context ends
-	// after PublishTimeout, which is an error like others, and when the relay is stopped. Events
-	// that have failed before come after the others.
+	// after PublishTimeout, or a little earlier with the relay's lease, which is an error like
+	// others, and when the relay is stopped. Events that have failed before come after the others.
 	Publish func(ctx context.Context, e Event) error
 	// PublishTimeout bounds each call of Publish. At least 1 ms, at most Lease - 1 s. Default: 10
 	// s, or half of Lease if that is less.
@@ -121,7 +121,8 @@ func (r *Relay) Run(ctx context.Context) {
 }
 
 // Drain publishes the events that are due now, and returns how many it has published. It returns 0
-// if another relay is at work. The error is that of the database, or of the context.
+// if another relay is at work. The error is that of the database or of the context, or says that
+// the database was too slow for the lease.
 func (r *Relay) Drain(ctx context.Context) (published int, err error) {
 	if err := r.store.checkSchema(ctx); err != nil {
 		return 0, err
@@ -172,8 +173,13 @@ func (r *Relay) batch(ctx context.Context) (published int, more bool, err error)
 			if until, mine, err = r.claim(ctx); !mine || err != nil {
 				return published, false, err
 			}
+			// The database may have been slow. Half of the time must be left, so that the event
+			// does not fail for that: PublishTimeout may be as long as the lease.
+			if time.Until(until) < r.cfg.PublishTimeout/2 {
+				return published, false, fmt.Errorf("sqlidem: claim the outbox: the database has answered too late for a lease of %v", r.cfg.Lease)
+			}
 		}
-		sent, err := r.publish(ctx, e)
+		sent, err := r.publish(ctx, e, until)
 		if err != nil {
 			return published, false, err
 		}
@@ -187,12 +193,16 @@ func (r *Relay) batch(ctx context.Context) (published int, more bool, err error)
 }
 
 // publish publishes an event and removes it, or postpones it. It reports whether it was published.
-// The error is that of the database, or of the context.
-func (r *Relay) publish(ctx context.Context, e Event) (sent bool, err error) {
+// Publish has PublishTimeout, and no longer than the lease. The error is that of the database, or
+// of the context.
+func (r *Relay) publish(ctx context.Context, e Event, until time.Time) (sent bool, err error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	bounded, cancel := context.WithTimeout(ctx, r.cfg.PublishTimeout)
+	if end := time.Now().Add(r.cfg.PublishTimeout); end.Before(until) {
+		until = end
+	}
+	bounded, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	failure := r.cfg.Publish(bounded, e)
 	if failure == nil {

@@ -3,6 +3,7 @@ package sqlidem_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -151,4 +152,55 @@ func TestRelayThatIsStoppedRemovesWhatIsPublished(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRelayWhoseLeaseIsRenewedTooLateDoesNotPublish holds up the renewal within a batch until the
+// lease has lapsed again. Another relay then publishes, and no two of them at the same time.
+func TestRelayWhoseLeaseIsRenewedTooLateDoesNotPublish(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		if db.dialect == sqlidem.SQLite {
+			return // it has one writer: the first event is not removed either
+		}
+		store := db.store(t)
+		publishes(t, store, "a", "b")
+		var r, others receiver
+		other := relay(t, store, &others)
+		held := make(chan struct{})
+		calls := 0
+		n, err := relay(t, store, &r, func(c *sqlidem.RelayConfig) {
+			c.Publish = func(ctx context.Context, e sqlidem.Event) error {
+				if calls++; calls == 1 {
+					time.Sleep(200 * time.Millisecond) // less than PublishTimeout is left
+					db.hold(t, "redisidem_relay", 2500*time.Millisecond, held)
+				} else if n, err := other.Drain(t.Context()); n != 0 || err != nil {
+					t.Errorf("beside event %d, another relay published %d, %v", calls, n, err)
+				}
+				return r.publish(ctx, e)
+			}
+		}).Drain(t.Context())
+		<-held
+		if n != 1 || calls != 1 || err == nil || !strings.Contains(err.Error(), "too late") {
+			t.Errorf("%d of %d, %v", n, calls, err)
+		}
+		if n, err := other.Drain(t.Context()); err != nil || n != 7 {
+			t.Errorf("the other relay published %d, %v", n, err)
+		}
+	})
+}
+
+// hold locks the rows of a table for some time, and then closes the channel.
+func (db *database) hold(t *testing.T, table string, d time.Duration, ended chan struct{}) {
+	t.Helper()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err == nil {
+		_, err = tx.ExecContext(t.Context(), "UPDATE "+table+" SET name = name")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(ended)
+		time.Sleep(d)
+		_ = tx.Rollback()
+	}()
 }
