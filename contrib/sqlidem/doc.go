@@ -39,6 +39,9 @@
 //   - a retry that ends the flow earlier than the first run did, after Redis has lost the record:
 //     it is canceled, or another service answers otherwise. It undoes the visits to which it has
 //     come. Visits to which only the first run has come keep their effects.
+//   - a flow that is failed at a stage of which Redis has lost both the claim and the commit, by a
+//     failover. No attempt at the stage has begun as far as Redis knows, so Reconcile is not asked,
+//     and the visit keeps its effects.
 //   - compensations of a stage whose Work is not a Store's. They run again if Redis has lost the
 //     record and there is another number of commits.
 //   - a record that is made after the first of Config.FingerprintKeys has changed, when Redis has

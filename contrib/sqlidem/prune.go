@@ -25,7 +25,9 @@ const pruneBatch = 500
 //
 // olderThan must be at least Config.Retention, Config.Lease and Config.DeadLetterRetention
 // together: this is for how long the rows answer retries if Redis has lost the record. A shorter
-// olderThan is a [*redisidem.InvalidError], and 0 means the shortest that is allowed.
+// olderThan is a [*redisidem.InvalidError], and 0 means the shortest that is allowed. It is the
+// retention of svc that counts: pass the view of WithRetention with the longest one. The rows of
+// keys that were made with a longer retention answer retries no longer than those of other keys.
 //
 // Prune works in transactions of up to 500 keys, each within Config.Timeout, and ends when there
 // are no more keys or ctx ends. Several processes may call it at the same time. If Redis does not

@@ -221,6 +221,31 @@ func TestWorkersSideBySideRunOneAfterTheOther(t *testing.T) {
 	})
 }
 
+// TestSerializableFirstRunsOfDifferentKeysEnd has the number of callers and of tries that
+// docs/sql.md gives. Keys that have nothing in common deadlock or conflict there.
+func TestSerializableFirstRunsOfDifferentKeysEnd(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, _ := scope(t)
+		store := db.store(t, func(c *sqlidem.Config) { c.Isolation, c.Tries = sql.LevelSerializable, 20 })
+		work := store.Stage(func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Finish(redisidem.JSON(201, "")), insert(ctx, tx, st.Key().Value)
+		})
+		const callers = 16
+		var wg sync.WaitGroup
+		for i := range callers {
+			wg.Go(func() {
+				if _, err := sc.Do(t.Context(), fmt.Sprint("k", i), request, work); err != nil {
+					t.Errorf("k%d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n, keys := db.count(t, "SELECT COUNT(*) FROM work"), db.count(t, "SELECT COUNT(DISTINCT id) FROM work"); n != callers || keys != callers {
+			t.Errorf("%d rows of %d keys", n, keys)
+		}
+	})
+}
+
 func TestFlowOfSeveralStagesSurvivesTheLossOfItsRecord(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
 		sc, _, server := scope(t)

@@ -35,7 +35,8 @@ type Config struct {
 	Timeout time.Duration
 
 	// Tries is how many transactions one run of a stage begins at most, when they fail with an
-	// error that another try may not meet. Default: 5. 1: no repetition.
+	// error that another try may not meet. Default: 5. 1: no repetition. With
+	// [sql.LevelSerializable] and concurrent callers on PostgreSQL, choose 20: see docs/sql.md.
 	Tries int
 
 	// Backoff is the pause before the second try. Later pauses double, and half of each is random.
