@@ -169,7 +169,8 @@ func TestRelayWhoseLeaseIsRenewedTooLateDoesNotPublish(t *testing.T) {
 		calls := 0
 		n, err := relay(t, store, &r, func(c *sqlidem.RelayConfig) {
 			c.Publish = func(ctx context.Context, e sqlidem.Event) error {
-				if calls++; calls == 1 {
+				calls++
+				if calls == 1 {
 					time.Sleep(200 * time.Millisecond) // less than PublishTimeout is left
 					db.hold(t, "redisidem_relay", 2500*time.Millisecond, held)
 				} else if n, err := other.Drain(t.Context()); n != 0 || err != nil {

@@ -116,7 +116,7 @@ type refusing struct {
 }
 
 // Driver implements [driver.Connector].
-func (r *refusing) Driver() driver.Driver { return r.db.DB.Driver() }
+func (r *refusing) Driver() driver.Driver { return r.db.Driver() }
 
 // Connect implements [driver.Connector].
 func (r *refusing) Connect(context.Context) (driver.Conn, error) {
