@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,7 +52,7 @@ const TooMany = 10
 // after its clients.
 func New(t testing.TB, secure bool, end End) *Upstream {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +122,8 @@ const (
 )
 
 func frame(kind, flags byte, stream uint32, payload []byte) []byte {
-	f := binary.BigEndian.AppendUint32([]byte{0, 0, byte(len(payload)), kind, flags}, stream)
-	return append(f, payload...)
+	length := word(uint32(len(payload)))[1:] //nolint:gosec // payloads are short
+	return slices.Concat(length, []byte{kind, flags}, word(stream), payload)
 }
 
 func word(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
