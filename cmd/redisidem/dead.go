@@ -38,7 +38,8 @@ func (c *deadList) Run(ctx context.Context) error {
 	})
 }
 
-// deadLetters yields the dead letters that match a filter, each once, page by page.
+// deadLetters yields the dead letters that match a filter, each once, page by page. It keeps their
+// IDs meanwhile. A key of nil comes with an error of the list, which ends.
 func deadLetters(ctx context.Context, in *redisidem.Inspector, f redisidem.Filter) iter.Seq2[*redisidem.KeyInfo, error] {
 	return func(yield func(*redisidem.KeyInfo, error) bool) {
 		seen := make(map[string]bool)
@@ -98,9 +99,9 @@ func (c *deadDelete) Run(ctx context.Context) error {
 	return c.all(ctx, &c.storeFlags, c.filter(redisidem.KeyDead), "Delete", "deleted", (*redisidem.Inspector).Delete)
 }
 
-// all asks whether to act on all keys that match, and does it. Each key is printed once it is acted
-// on, so that a process that was killed has said what it did. It goes on after a key that is
-// refused, and fails in the end.
+// all asks whether to act on all dead letters that match, and does it. Each key is printed once it
+// is acted on, so that a process that was killed has said what it did. It goes on after a key that
+// is refused, and fails in the end.
 func (f *actFlags) all(
 	ctx context.Context, store *storeFlags, filter redisidem.Filter, question, done string,
 	do func(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error,
@@ -109,30 +110,38 @@ func (f *actFlags) all(
 		return err
 	}
 	return store.inspect(ctx, f.Retention, func(in *redisidem.Inspector) error {
-		if err := f.confirmAll(ctx, in, filter, question); err != nil {
-			return err
+		letters := deadLetters(ctx, in, filter)
+		if !f.Yes {
+			asked, err := f.ask(letters, question)
+			if err != nil {
+				return err
+			}
+			letters = asked
 		}
 		r := newRows(store.Output, "ID DONE")
 		acted, refused := 0, 0
 		defer progress("")
-		for k, err := range deadLetters(ctx, in, filter) {
-			if err == nil {
-				err = do(in, ctx, k, f.act())
-			}
-			if endsAll(err) {
+		for k, err := range letters {
+			if k == nil {
 				return errors.Join(r.flush(), err)
 			}
+			err = do(in, ctx, k, f.act())
 			word := done
-			if err == nil {
+			switch {
+			case err == nil:
 				acted++
-			} else {
+			case isUnknown(err):
+				word = "unknown, see the audit: " + message(err)
+			case endsAll(err):
+				return errors.Join(r.flush(), err)
+			default:
 				refused++
 				word = message(err)
 			}
-			r.add(map[string]string{"id": k.ID, "done": word}, k.ID, cut(word, 90))
 			progress("")
-			if err := r.flush(); err != nil {
-				return err
+			r.add(map[string]string{"id": k.ID, "done": word}, k.ID, cut(word, 90))
+			if flushErr := r.flush(); flushErr != nil || endsAll(err) {
+				return errors.Join(flushErr, err)
 			}
 			progress(fmt.Sprintf("%s %s, %d refused ", count(acted, "dead letter"), done, refused))
 		}
@@ -143,30 +152,36 @@ func (f *actFlags) all(
 	})
 }
 
-// confirmAll asks whether to act on the dead letters that match, if there are any. It counts them
-// first.
-func (f *actFlags) confirmAll(ctx context.Context, in *redisidem.Inspector, filter redisidem.Filter, question string) error {
-	if f.Yes {
-		return nil
-	}
+// ask asks whether to act on dead letters, if there are any, and returns them. They are kept as they
+// were read before the question, so that one that has changed meanwhile is refused.
+func (f *actFlags) ask(letters iter.Seq2[*redisidem.KeyInfo, error], question string) (iter.Seq2[*redisidem.KeyInfo, error], error) {
 	stop := during("counting dead letters")
-	n, err := countDead(ctx, in, filter)
-	stop()
-	if err != nil || n == 0 {
-		return err
+	var asked []*redisidem.KeyInfo
+	for k, err := range letters {
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		asked = append(asked, k)
 	}
-	return f.confirm(fmt.Sprintf("%s %s?", question, count(n, "dead letter")))
+	stop()
+	if len(asked) > 0 {
+		if err := f.confirm(fmt.Sprintf("%s %s?", question, count(len(asked), "dead letter"))); err != nil {
+			return nil, err
+		}
+	}
+	return func(yield func(*redisidem.KeyInfo, error) bool) {
+		for _, k := range asked {
+			if !yield(k, nil) {
+				return
+			}
+		}
+	}, nil
 }
 
-// countDead counts the dead letters that match a filter.
-func countDead(ctx context.Context, in *redisidem.Inspector, filter redisidem.Filter) (n int, err error) {
-	for _, err := range deadLetters(ctx, in, filter) {
-		if err != nil {
-			return 0, err
-		}
-		n++
-	}
-	return n, nil
+// isUnknown reports whether an act may have been done although it has returned an error.
+func isUnknown(err error) bool {
+	return errors.Is(err, redisidem.ErrUnavailable) || errors.Is(err, context.Canceled)
 }
 
 // endsAll reports whether an error is about more than one key.
@@ -174,6 +189,5 @@ func endsAll(err error) bool {
 	if invalid, ok := errors.AsType[*redisidem.InvalidError](err); ok && strings.HasPrefix(invalid.Field, "Act.") {
 		return true
 	}
-	return errors.Is(err, redisidem.ErrUnavailable) || errors.Is(err, redisidem.ErrNotPermitted) || errors.Is(err, redisidem.ErrClosed) ||
-		errors.Is(err, context.Canceled)
+	return isUnknown(err) || errors.Is(err, redisidem.ErrNotPermitted) || errors.Is(err, redisidem.ErrClosed)
 }

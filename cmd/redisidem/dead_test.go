@@ -136,6 +136,51 @@ func TestRequeueGoesOnAfterADeadLetterThatHasChanged(t *testing.T) {
 	}
 }
 
+// TestDeadCommandsActOnWhatTheyHaveAskedAbout makes another dead letter, and mends one, while the
+// question is on the screen.
+func TestDeadCommandsActOnWhatTheyHaveAskedAbout(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	buryMore(t, s, "order-2", "order-3")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "dead", "delete", "--reason=old", "--scope=acme") //nolint:gosec // this very binary
+	cmd.Env = append(os.Environ(), program+"=1", "REDIS_URL=redis://"+s.server.Addr(), "REDISIDEM_ACTOR=ann")
+	cmd.SysProcAttr = dieWithParent()
+	answer, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var printed strings.Builder
+	cmd.Stdout = &printed
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if question, err := bufio.NewReader(asked).ReadString(']'); err != nil || !strings.Contains(question, "Delete 2 dead letters? [y/N]") {
+		t.Fatalf("it asks %q, %v", question, err)
+	}
+	sc := s.svc.Scope("acme")
+	key, err := sc.Retrieve(t.Context(), "order-2")
+	if err == nil {
+		_, err = sc.Update(t.Context(), key, redisidem.Advance("mended"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	buryMore(t, s, "order-5")
+	if _, err := answer.Write([]byte("y\n")); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	for value, gone := range map[string]bool{"order-2": false, "order-3": true, "order-5": false} {
+		if _, err := sc.Retrieve(t.Context(), value); errors.Is(err, redisidem.ErrNotFound) != gone {
+			t.Errorf("%s: %v; printed was\n%s", value, err, printed.String())
+		}
+	}
+}
+
 // TestRequeueRefusesAReasonOnce has a reason that is refused for all dead letters alike.
 func TestRequeueRefusesAReasonOnce(t *testing.T) {
 	t.Parallel()

@@ -293,6 +293,9 @@ func TestCommandsRefuseBadInput(t *testing.T) {
 		{[]string{"dead", "requeue", "--rate=0"}, "--rate 0 must be from 1 to 1000000"},
 		{[]string{"dead", "requeue", "--rate=1000001"}, "--rate 1000001 must be from 1 to 1000000"},
 		{[]string{"dead", "requeue", "--rate=1000000001"}, "--rate 1000000001 must be from 1 to 1000000"},
+		{[]string{"dead", "requeue", "--flow=a b"}, `redisidem: Filter.Flow must be the name of a flow, or name/version: "a b"`},
+		{[]string{"dead", "delete", "--older-than=-1h"}, "redisidem: Filter.OlderThan must not be negative: -1h0m0s"},
+		{[]string{"dead", "delete", "--attempts=-1"}, "redisidem: Filter.Attempts must not be negative: -1"},
 		{[]string{"scope", "purge", "", "--dry-run"}, "redisidem: scope must not be empty"},
 		{[]string{"scope", "purge", ""}, "redisidem: scope must not be empty"},
 	} {
