@@ -96,6 +96,15 @@ func (l *Lease) abandonWith(ctx context.Context, reason error, a protocol.Abando
 	return buried, explain(context.WithoutCancel(ctx), "abandon", err)
 }
 
+// abandonRefused gives back a lease that has ended with a commit that Redis has refused.
+func (l *Lease) abandonRefused(ctx context.Context, reason error) {
+	s := l.scope.service
+	e := l.event(EventAbandoned)
+	e.Duration, e.Err = time.Since(l.began), reason
+	_, _ = s.sendAbandon(ctx, l.id, s.redis.NewAbandon(protocol.Abandon{ID: l.id, Token: l.token, Failure: l.failure(reason)}), 0, nil)
+	s.observe(ctx, e)
+}
+
 // abandonClaim gives back a lease that an unsuccessful claimant may have, or may get when a lost
 // try arrives late.
 func (s *Service) abandonClaim(ctx context.Context, id identity, by *protocol.Claimant) {

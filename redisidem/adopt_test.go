@@ -449,6 +449,30 @@ func TestAllEarlierCommitsAreUndone(t *testing.T) {
 	}
 }
 
+// TestFlowThatIsPausedByItsNameIsPausedInAllVersions has an earlier version that is not Pausable.
+func TestFlowThatIsPausedByItsNameIsPausedInAllVersions(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		sc := svc.Scope("a")
+		v1 := mustFlow(b, cart(recoverable))
+		v2 := mustFlow(b, cart(recoverable, pausableFlow, after(v1, same)))
+		for _, pauses := range [][]string{{"cart"}, {"cart", "cart/2"}, {"cart/1", "cart/2"}} {
+			value := fmt.Sprint(pauses)
+			_, err := sc.DoFlow(ctx, value, request, mustFlow(b, cart(recoverable, stopsAt("paid"))))
+			mustBe(b, err, nil)
+			for _, flow := range pauses {
+				mustBe(b, redisidem.NewInspector(svc).Pause(ctx, flow, true, act), nil)
+			}
+			time.Sleep(2 * time.Second)
+			_, err = sc.DoFlow(ctx, value, request, v2)
+			mustBe(b, err, redisidem.ErrPaused)
+			for _, flow := range pauses {
+				mustBe(b, redisidem.NewInspector(svc).Resume(ctx, flow, act), nil)
+			}
+		}
+	})
+}
+
 // TestPausedVersionInBetweenAdoptsNothing pauses the version between the earliest and the newest
 // one.
 func TestPausedVersionInBetweenAdoptsNothing(t *testing.T) {

@@ -130,7 +130,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 		e.snooze = min(e.snooze, max(left, time.Millisecond))
 	}
 	if err = e.keep(s.valueCodec, l.id, key); err == nil {
-		err = e.keepEarlierState(s.valueCodec, l.id, key, l.flow)
+		e.keepEarlierState(s.valueCodec, l.id, key, l.flow)
 	}
 	return e, err
 }
@@ -199,8 +199,9 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 	case protocol.StatusGone, protocol.StatusForgotten:
 		return key, false, l.outcomeUnknown(ctx)
 	case protocol.StatusEffect:
-		s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{}, 0)
-		return key, false, effectError(e.effects, r)
+		err := effectError(e.effects, r)
+		l.abandonRefused(ctx, err)
+		return key, false, err
 	default:
 		return key, false, r.Unexpected()
 	}

@@ -92,9 +92,6 @@ func (f *Flow) compensate(ctx context.Context, st *Stage, revision string) (Outc
 		return Outcome{}, err
 	}
 	if stage.Compensate != nil {
-		if st.key, err = st.key.withStateAfter(st.lease.scope.service.valueCodec, n); err != nil {
-			return Outcome{}, err
-		}
 		_, err = stage.retry(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 			return stage.runOnce(ctx, st, func(ctx context.Context, st *Stage) (Outcome, error) {
 				return Outcome{}, stage.Compensate(ctx, st)

@@ -30,33 +30,34 @@ const (
 // keepEarlierState sets which earlier states the commit of the outcome keeps or drops. flow is nil
 // for an outcome by hand, whose state is meant for all compensations. So is the state of an
 // adoption, since the earlier version's may have another form. A finished key has no compensations.
+//
 // The earlier states of a key have no more bytes than the limit of one value: a stage that names
-// itself in Next could otherwise fill the record.
-func (e *encodedOutcome) keepEarlierState(v valueCodec, id identity, k *Key, flow *Flow) error {
+// itself in Next could otherwise fill the record. One that cannot be kept does not stop the commit,
+// whose work is done.
+func (e *encodedOutcome) keepEarlierState(v valueCodec, id identity, k *Key, flow *Flow) {
 	changes := e.hasState && (!k.hasState || !bytes.Equal(e.state, k.state))
 	switch {
 	case e.point == Finished, e.hasState && (flow == nil || e.adoptedBy != nil):
 		e.dropsEarlier = true
 	case changes && flow.needsEarlierState(k, e.merges(k)):
-		earlier := earlierState{revision: k.Revision, stored: earlierNone}
-		if k.hasState {
-			stored, err := v.encode(id, k.fingerprint, earlier.field(), 0, k.state)
-			if err != nil {
-				return err
-			}
-			if earlier.stored = string(earlierValue) + string(stored); k.earlierBytes()+len(earlier.stored) > v.limit {
-				earlier.stored = earlierLost
-			}
+		e.keepsEarlier = &earlierState{revision: k.Revision, stored: earlierNone}
+		if !k.hasState {
+			return
 		}
-		e.keepsEarlier = &earlier
+		stored, err := v.encode(id, k.fingerprint, e.keepsEarlier.field(), 0, k.state)
+		if n := k.earlierBytes() + 1 + len(stored); err == nil && n > v.limit {
+			err = invalid(e.keepsEarlier.field(), "is one of %d bytes of earlier states, more than MaxValueBytes (%d)", n, v.limit)
+		}
+		if e.keepsEarlier.stored, e.losesEarlier = string(earlierValue)+string(stored), err; err != nil {
+			e.keepsEarlier.stored = earlierLost
+		}
 	}
-	return nil
 }
 
 // needsEarlierState reports whether a commit that can be undone has no earlier state yet. merges
 // means that the next commit's journal entry replaces the last one.
 func (f *Flow) needsEarlierState(k *Key, merges bool) bool {
-	if !f.compensates || k.forgotten() != 0 || f.hasPassedReturn(k) {
+	if !f.compensates {
 		return false
 	}
 	kept := int64(-1)
@@ -68,7 +69,11 @@ func (f *Flow) needsEarlierState(k *Key, merges bool) bool {
 		i--
 	}
 	for ; i >= 0 && k.Journal[i].Revision >= kept; i-- {
-		if f.undoes(k.Journal[i].Stage) {
+		switch stage := f.stages[k.Journal[i].Stage]; {
+		case stage == nil:
+		case stage.NoReturn && i > k.lastAdoption() && stage.passed(pointAfter(k, i)):
+			return false // nothing before it is undone
+		case stage.Compensate != nil:
 			return true
 		}
 	}
@@ -110,11 +115,11 @@ func (k *Key) earlierBytes() (n int) {
 // warnOfEarlierStates logs that the commit of an outcome is the first one of a key that did not
 // keep the state before it.
 func (l *Lease) warnOfEarlierStates(ctx context.Context, key *Key, e *encodedOutcome) {
-	if e.keepsEarlier == nil || e.keepsEarlier.stored != earlierLost || slices.ContainsFunc(key.earlier, func(s earlierState) bool { return s.stored == earlierLost }) {
+	if e.losesEarlier == nil || slices.ContainsFunc(key.earlier, func(s earlierState) bool { return s.stored == earlierLost }) {
 		return
 	}
-	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the earlier states of a key are larger than MaxValueBytes; some compensations will not get their state",
-		attrKey(l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), slog.Int("limit", l.scope.service.cfg.MaxValueBytes))
+	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: an earlier state of a key was not kept; compensations that ask for it get an error",
+		attrKey(l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), attrErr(e.losesEarlier))
 }
 
 // field returns the name of the field in the record. The codec binds the state to it.
@@ -132,21 +137,20 @@ func decodeEarlierState(revision, stored string) (s earlierState, ok bool, err e
 	return s, stored != "", nil
 }
 
-// withStateAfter returns the key with the state that it had after the commit of a revision.
-func (k *Key) withStateAfter(v valueCodec, revision int64) (*Key, error) {
-	for _, s := range k.earlier {
-		if s.revision <= revision {
-			continue
-		}
-		before := *k
-		before.state, before.hasState, before.stateLost = nil, s.stored[0] == earlierValue, s.stored == earlierLost
-		if before.hasState {
-			var err error
-			if before.state, err = v.decode(k.id, k.fingerprint, s.field(), 0, []byte(s.stored[1:])); err != nil {
-				return nil, err
-			}
-		}
-		return &before, nil
+// stateAfter returns the state that the key had after the commit of a revision. ok is false if it
+// had none.
+func (k *Key) stateAfter(v valueCodec, revision int64) (state []byte, ok bool, err error) {
+	i := slices.IndexFunc(k.earlier, func(s earlierState) bool { return s.revision > revision })
+	if i < 0 {
+		return k.state, k.hasState, nil
 	}
-	return k, nil
+	s := &k.earlier[i]
+	switch s.stored {
+	case earlierNone:
+		return nil, false, nil
+	case earlierLost:
+		return nil, false, damaged("the state after revision %d was not kept", revision)
+	}
+	state, err = v.decode(k.id, k.fingerprint, s.field(), 0, []byte(s.stored[1:]))
+	return state, err == nil, err
 }

@@ -83,6 +83,10 @@ func TestCompensationGetsTheStateOfItsStage(t *testing.T) {
 			},
 			{"none at first", []redisidem.Outcome{redisidem.Next(), redisidem.Next().WithState("="), redisidem.Next()}, []string{`paid: "="`, `taxed: "="`, "started: none"}},
 			{"emptied", []redisidem.Outcome{redisidem.Next().WithState([]byte{}), redisidem.Next().WithState(0), redisidem.Next()}, []string{"paid: 0", "taxed: 0", "started: "}},
+			{
+				"behind a point of no return", replaced, // of the first stage, which is set below
+				[]string{"paid: 3", "taxed: 2"},
+			},
 			{"none", []redisidem.Outcome{redisidem.Next(), redisidem.Next(), redisidem.Next()}, []string{"paid: none", "taxed: none", "started: none"}},
 		} {
 			for what, change := range map[string]func(*redisidem.Config){
@@ -91,7 +95,13 @@ func TestCompensationGetsTheStateOfItsStage(t *testing.T) {
 				name := c.name + ", " + what
 				sc := e.service(change).Scope("a")
 				var undone []string
-				flow := mustFlow(t, cart(states(&undone, c.outcomes...)))
+				change2 := func(cfg *redisidem.FlowConfig) {
+					cfg.Stages[0].NoReturn = len(c.want) == 2
+					if cfg.Stages[0].NoReturn { // the stage that fails changes the state, too
+						cfg.Stages[3].Work = outcome(redisidem.Fail(redisidem.JSON(402, "declined")).WithState(4))
+					}
+				}
+				flow := mustFlow(t, cart(states(&undone, c.outcomes...), change2))
 				_, err := sc.DoFlow(ctx, name, request, flow)
 				mustBe(t, err, nil)
 				if !slices.Equal(undone, c.want) {
@@ -100,7 +110,7 @@ func TestCompensationGetsTheStateOfItsStage(t *testing.T) {
 
 				undone = nil
 				name += ", another process"
-				_, err = sc.DoFlow(ctx, name, request, mustFlow(t, cart(states(&undone, c.outcomes...), stopsAt("ordered"))))
+				_, err = sc.DoFlow(ctx, name, request, mustFlow(t, cart(states(&undone, c.outcomes...), change2, stopsAt("ordered"))))
 				mustBe(t, err, nil)
 				_, err = e.service(change).Scope("a").DoFlow(ctx, name, request, flow)
 				mustBe(t, err, nil)
@@ -126,6 +136,7 @@ func TestEarlierStatesAreKeptOnlyForCompensations(t *testing.T) {
 		"only the last one can be undone": {func(c *redisidem.FlowConfig) { c.Stages[0].Compensate, c.Stages[1].Compensate = nil, nil }, map[string]string{}},
 		"only the first can be undone":    {func(c *redisidem.FlowConfig) { c.Stages[1].Compensate, c.Stages[2].Compensate = nil, nil }, map[string]string{"before:1": "=1"}},
 		"a point of no return":            {func(c *redisidem.FlowConfig) { c.Stages[1].NoReturn = true }, map[string]string{"before:1": "=1"}},
+		"an early point of no return":     {func(c *redisidem.FlowConfig) { c.Stages[0].NoReturn = true }, map[string]string{"before:2": "=2"}},
 		"the same state":                  {func(c *redisidem.FlowConfig) { c.Stages[1].Work = outcome(redisidem.Next().WithState(1)) }, map[string]string{"before:2": "=1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -308,8 +319,89 @@ func TestAdoptedStateIsForEachCompensation(t *testing.T) {
 	}
 }
 
-// TestDamagedEarlierStateIsRefused has fields that no commit writes, and a state that its codec
-// cannot decode.
+// TestEarlierStateThatCannotBeDecodedIsForItsCompensationOnly damages one.
+func TestEarlierStateThatCannotBeDecodedIsForItsCompensationOnly(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var undone []string
+		change := states(&undone, redisidem.Next().WithState(1), redisidem.Next().WithState(2), redisidem.Next().WithState(3))
+		sc := b.service(redisidem.Config{Codec: mustCodec(b, secret("a"))}).Scope("a")
+		_, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(change, stopsAt("ordered"))))
+		mustBe(b, err, nil)
+		for _, name := range b.server.Keys() {
+			if b.server.Type(name) == "hash" {
+				b.server.HSet(name, "before:1", "=x")
+			}
+		}
+		careless := mustFlow(b, cart(change, func(c *redisidem.FlowConfig) {
+			c.Stages[0].Compensate = func(context.Context, *redisidem.Stage) error {
+				undone = append(undone, redisidem.Started)
+				return nil
+			}
+		}))
+		_, err = sc.DoFlow(ctx, "k", request, mustFlow(b, cart(change)))
+		mustBe(b, err, redisidem.ErrDamaged)
+		key, err := sc.DoFlow(ctx, "k", request, careless)
+		mustBe(b, err, nil)
+		if want := []string{"paid: 3", "taxed: 2", redisidem.Started}; !slices.Equal(undone, want) || !key.Finished() {
+			b.Errorf("undone %q, want %q", undone, want)
+		}
+	})
+}
+
+// failingCodec cannot encode earlier states.
+type failingCodec struct{ redisidem.Codec }
+
+func (c failingCodec) Encode(plain, associated []byte) ([]byte, error) {
+	if bytes.Contains(associated, []byte("before:")) {
+		return nil, errors.New("no answer of the key service")
+	}
+	return c.Codec.Encode(plain, associated)
+}
+
+// TestEarlierStateThatCannotBeEncodedIsNotKept keeps the result of the stage in any case.
+func TestEarlierStateThatCannotBeEncodedIsNotKept(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var logged bytes.Buffer
+		var undone []string
+		sc := b.service(redisidem.Config{Codec: failingCodec{mustCodec(b, secret("a"))}, Logger: slog.New(slog.NewTextHandler(&logged, nil))}).Scope("a")
+		change := states(&undone, redisidem.Next().WithState(1), redisidem.Next().WithState(2), redisidem.Next())
+		key, err := sc.DoFlow(ctx, "k", request, mustFlow(b, cart(change, func(c *redisidem.FlowConfig) { c.Stages[3].Work = last })))
+		mustBe(b, err, nil)
+		mustHold(b, key, `"done"`)
+		if strings.Count(logged.String(), "no answer of the key service") != 1 {
+			b.Errorf("the log says %q", logged.String())
+		}
+		_, err = sc.DoFlow(ctx, "l", request, mustFlow(b, cart(change)))
+		if want := []string{"paid: 2", "taxed: 2"}; !errors.Is(err, redisidem.ErrDamaged) || !slices.Equal(undone, want) {
+			b.Errorf("%v, undone %q, want %q", err, undone, want)
+		}
+	})
+}
+
+// TestKeyOfACompensationIsThatOfTheRecord hands the key of a compensation to an update.
+func TestKeyOfACompensationIsThatOfTheRecord(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		var undone []string
+		var seen *redisidem.Key
+		sc := b.service(redisidem.Config{}).Scope("a")
+		flow := mustFlow(b, cart(states(&undone, redisidem.Next().AddState(map[string]int{"A": 1}), redisidem.Next().AddState(map[string]int{"A": 2}), redisidem.Next()),
+			func(c *redisidem.FlowConfig) {
+				c.Stages[0].Compensate = func(_ context.Context, st *redisidem.Stage) error {
+					seen = st.Key()
+					return errStage
+				}
+			}))
+		_, err := sc.DoFlow(ctx, "k", request, flow)
+		mustBe(b, err, errStage)
+		_, err = sc.Update(ctx, seen, redisidem.Fail(redisidem.JSON(410, "called off")).Undo(flow).AddState(map[string]int{"B": 3}))
+		mustBe(b, err, nil)
+		if got := stateOf(b, sc, "k"); got != `{"A":2,"B":3}` {
+			b.Errorf("the state is %s", got)
+		}
+	})
+}
+
+// TestDamagedEarlierStateIsRefused has fields that no commit writes.
 func TestDamagedEarlierStateIsRefused(t *testing.T) {
 	for field, value := range map[string]string{"before:x": "=1", "before:-1": "=1", "before:1": "1", "before:2": "-1"} {
 		t.Run(field, func(t *testing.T) {

@@ -121,10 +121,10 @@ func (f *Flow) resolveOrEnd(stage *FlowStage, st *Stage, o Outcome, reconciled b
 	}
 	if o.failed && !strings.HasPrefix(resolved.RecoveryPoint, compensating) {
 		if next, undoErr := f.undoFrom(stage, st.key, true); undoErr == nil {
-			return Outcome{RecoveryPoint: next, refused: err}, nil
+			return Outcome{RecoveryPoint: next, refused: err, elsewhere: o.elsewhere}, nil
 		}
 	}
-	return Outcome{refused: err}, nil // the work is done, and must not run again
+	return Outcome{refused: err, elsewhere: o.elsewhere}, nil // the work is done, and must not run again
 }
 
 // resolve turns a stage's outcome into one that can be committed.

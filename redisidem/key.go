@@ -67,7 +67,6 @@ type Key struct {
 	fingerprint string
 	state       []byte
 	hasState    bool
-	stateLost   bool           // it is not known: the state after that commit was not kept
 	earlier     []earlierState // by their revisions
 	hasInterim  bool           // the stored response is an interim one
 	interim     bool           // this call, or the one that it waited for, produced an interim answer

@@ -219,8 +219,10 @@ type encodedOutcome struct {
 	storedState, storedHeader, storedBody []byte
 	stored                                *Response
 
-	// The earlier state that is kept, or nil, and whether those of the key no longer count.
+	// The earlier state that is kept, or nil; why it is one that is lost, or nil; and whether those
+	// of the key no longer count.
 	keepsEarlier *earlierState
+	losesEarlier error
 	dropsEarlier bool
 }
 

@@ -66,6 +66,11 @@ func (s *Service) pausedForClients(ctx context.Context, f *Flow) *PausedError {
 	if !f.cfg.Pausable {
 		return nil
 	}
+	return s.pauseOf(ctx, f.id)
+}
+
+// pauseOf is pausedForClients for a version that may not be Pausable itself.
+func (s *Service) pauseOf(ctx context.Context, id string) *PausedError {
 	known, ok := s.pauses.fresh()
 	if !ok {
 		known = s.readPauses(ctx)
@@ -74,7 +79,7 @@ func (s *Service) pausedForClients(ctx context.Context, f *Flow) *PausedError {
 		return nil
 	}
 	for _, p := range known.clients {
-		if p.Of(f.id) {
+		if p.Of(id) {
 			return &PausedError{Pause(p)}
 		}
 	}
@@ -137,7 +142,7 @@ func (sc *Scope) answerPaused(ctx context.Context, seen *Key, c claim, newest *F
 		return refuse(seen, err)
 	}
 	if !key.Finished() {
-		if f := newest.version(key.Flow); f != nil && f != c.flow && s.pausedForClients(ctx, f) == nil {
+		if f := newest.version(key.Flow); f != nil && f != c.flow && s.pauseOf(ctx, f.id) == nil {
 			return key, f, nil
 		}
 		return refuse(key, why)

@@ -45,20 +45,24 @@ func (st *Stage) Attempt() int { return st.attempt }
 // commits have changed. For an interim commit of the stage that may be ErrNoState. A state that was
 // set by hand, with [Scope.Update] or [Lease.Commit], or by an Adopt, is the one that the
 // compensations of all earlier commits get. The earlier states of a key have up to
-// Config.MaxValueBytes together. One that did not fit, which is logged as a warning, is
-// [ErrDamaged] for the Compensate that asks for it.
+// Config.MaxValueBytes together. One that did not fit, or that Config.Codec could not encode, is
+// logged as a warning, and is [ErrDamaged] for the Compensate that asks for it.
 func (st *Stage) State(v any) error {
-	if st.key.stateLost {
-		return damaged("the state after revision %d was not kept: the earlier states of the key are larger than MaxValueBytes", st.undoes.Revision)
+	state, ok := st.key.state, st.key.hasState
+	if st.undoes != nil {
+		var err error
+		if state, ok, err = st.key.stateAfter(st.lease.scope.service.valueCodec, st.undoes.Revision); err != nil {
+			return err
+		}
 	}
-	if !st.key.hasState {
+	if !ok {
 		return ErrNoState
 	}
 	if b, ok := v.(*[]byte); ok {
-		*b = append([]byte(nil), st.key.state...)
+		*b = append([]byte(nil), state...)
 		return nil
 	}
-	if err := json.Unmarshal(st.key.state, v); err != nil {
+	if err := json.Unmarshal(state, v); err != nil {
 		return fmt.Errorf("%w: state left by an earlier stage: %w", ErrOtherType, err)
 	}
 	return nil

@@ -127,7 +127,7 @@ func TestOutcomesThatTheCommitWouldRefuseAreNotEncoded(t *testing.T) {
 func TestRefusedStoredOutcomeIsCommittedByALaterRun(t *testing.T) {
 	onEveryServer(t, func(t *testing.T, e *env) {
 		rdb := e.client()
-		sc := e.service().Scope("a").Wait(5 * time.Second) // the lease is given back in the background
+		sc := e.service().Scope("a")
 		var kept []byte
 		sum := ""
 		runs := 0
@@ -148,6 +148,11 @@ func TestRefusedStoredOutcomeIsCommittedByALaterRun(t *testing.T) {
 			mustBe(t, err, redisidem.ErrEffect)
 			if key.Finished() || errors.Is(err, redisidem.ErrNotKept) {
 				t.Errorf("the key is at %s: %v", key.RecoveryPoint, err)
+			}
+			key, err = sc.Retrieve(ctx, "k")
+			mustBe(t, err, nil)
+			if f := key.LastFailure; f == nil || !strings.Contains(f.Text, "holds a hash") || f.Attempt != key.Attempts {
+				t.Errorf("after %d attempts, the last failure is %+v", key.Attempts, f)
 			}
 		}
 		mustBe(t, rdb.Del(ctx, sum).Err(), nil)

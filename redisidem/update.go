@@ -67,12 +67,10 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 	if err == nil {
 		err = e.keep(s.valueCodec, id, key)
 	}
-	if err == nil {
-		err = e.keepEarlierState(s.valueCodec, id, key, nil)
-	}
 	if err != nil {
 		return nil, err
 	}
+	e.keepEarlierState(s.valueCodec, id, key, nil)
 	flow := key.Flow
 	var r protocol.Reply
 	for range 2 {

@@ -83,9 +83,9 @@ var mutants = []mutant{
 	},
 	{
 		name:   "laststate", // a compensation gets the state that later stages have left
-		file:   "redisidem/compensate.go",
-		old:    "st.key.withStateAfter(st.lease.scope.service.valueCodec, n)",
-		new:    "st.key.withStateAfter(st.lease.scope.service.valueCodec, st.key.Revision)",
+		file:   "redisidem/stage.go",
+		old:    "st.key.stateAfter(st.lease.scope.service.valueCodec, st.undoes.Revision)",
+		new:    "st.key.stateAfter(st.lease.scope.service.valueCodec, st.key.Revision)",
 		killer: "TestCompensationGetsTheStateOfItsStage",
 	},
 	{
@@ -98,8 +98,8 @@ var mutants = []mutant{
 	{
 		name:   "hoarder", // a record keeps any number of earlier states
 		file:   "redisidem/earlierstate.go",
-		old:    "k.earlierBytes()+len(earlier.stored) > v.limit",
-		new:    "k.earlierBytes() < 0",
+		old:    "err == nil && n > v.limit",
+		new:    "err == nil && n < 0",
 		killer: "TestEarlierStatesAreBounded",
 	},
 	{
