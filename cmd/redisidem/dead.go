@@ -152,8 +152,8 @@ func (f *actFlags) all(
 	})
 }
 
-// ask asks whether to act on dead letters, if there are any, and returns them. They are kept as they
-// were read before the question, so that one that has changed meanwhile is refused.
+// ask asks whether to act on dead letters, if there are any, and returns them. They are kept as
+// they were read before the question, so that one that has changed meanwhile is refused.
 func (f *actFlags) ask(letters iter.Seq2[*redisidem.KeyInfo, error], question string) (iter.Seq2[*redisidem.KeyInfo, error], error) {
 	stop := during("counting dead letters")
 	var asked []*redisidem.KeyInfo

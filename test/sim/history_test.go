@@ -42,7 +42,7 @@ type tally struct {
 	Operations, Callbacks, Committed, Fenced, Unknown, Landed, Unavailable, Locked, Replayed, Lost, Removed, Updated, Swept,
 	GivenBack, Buried, Requeued, Snoozed, Early, Late, Exhausted, Canceled, TooLate, Paused, Resumed,
 	TurnedAway, Reindexed, Adopted, Outdated, RequeuedTogether, Bounded, Traced,
-	Continued, Turns, Refused, Ran, Hung, Lent, Awoken, PastReturn, Kept, Apologized int
+	Continued, Turns, Refused, Ran, Hung, Lent, Awoken, PastReturn, Kept, Apologized, Undone int
 }
 
 func (t *tally) add(o tally) {
@@ -93,6 +93,7 @@ type result struct {
 	adopts     bool      // it moves the key to another version
 	exhausted  bool      // the library moved the key to its last stage
 	stateless  bool      // it leaves the state as it is
+	byHand     bool      // its state is meant for all compensations
 	effects    bool      // it has effects
 	called     int64     // when the callback returned
 	at         time.Time // the same as a clock time
@@ -237,7 +238,7 @@ func (c *history) correction(j *job, key *redisidem.Key) *result {
 	}
 	return &result{
 		place: at, key: j.key, value: value, made: seen.made, before: seen.values, answers: last || j.random.IntN(3) == 0,
-		returnless: c.world.plan.returnless && key.RecoveryPoint == noReturn,
+		returnless: c.world.plan.returnless && key.RecoveryPoint == noReturn, byHand: true,
 	}
 }
 

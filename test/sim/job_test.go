@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -56,6 +57,7 @@ func (j *job) compensate(ctx context.Context, st *redisidem.Stage) error {
 			w.violation("revision %d of %s is undone, and its revision %d is the point of no return", undone, j.key, e.Revision)
 		}
 	}
+	j.checkState(st)
 	_, err := j.do(ctx, st.Key(), st.Fence(), st.Attempt(), nil)
 	return err
 }
@@ -125,7 +127,7 @@ func (j *job) adopt(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome
 	w.tell(func(t *tally) { t.Adopted++ })
 	j.began, j.asked = time.Now(), w.tick()
 	j.pending = &result{
-		place: place{key.ID(), st.Fence(), key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values, adopts: true,
+		place: place{key.ID(), st.Fence(), key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values, adopts: true, byHand: true,
 	}
 	w.wants(j.pending)
 	return redisidem.Advance(to).WithState(value), nil
@@ -179,6 +181,7 @@ func (j *job) do(ctx context.Context, key *redisidem.Key, fence int64, attempt i
 	j.pending = &result{
 		place: place{key.ID(), fence, key.Revision}, key: j.key, value: value, made: seen.made, before: seen.values,
 		answers: o.Response != nil, interim: o.Interim, snoozes: j.snooze > 0, effects: shardKey != nil,
+		byHand: !j.inFlow,
 	}
 	if j.snooze > 0 && j.patient {
 		j.pending.until = time.Now().Add(j.snooze)
@@ -301,9 +304,18 @@ func (j *job) byHand(o redisidem.Outcome, key *redisidem.Key) redisidem.Outcome 
 	return o.Undo(j.worker.flows[key.Flow])
 }
 
-// checkState compares the state that a stage finds with the state that the earlier stages left.
+// checkState compares the state that a stage finds with the state that the earlier stages left. A
+// compensation finds the state that its own stage left, unless one was set by hand, or by an
+// adoption, since.
 func (j *job) checkState(st *redisidem.Stage) {
-	w := j.worker.world
+	w, last := j.worker.world, int64(math.MaxInt64)
+	if undoes := st.Compensates(); undoes.Stage != "" {
+		last = undoes.Revision
+		if st.Key().Revision != int64(len(st.Key().Journal)) {
+			return // the journal has no entry of a snooze that may have been by hand
+		}
+		w.tell(func(t *tally) { t.Undone++ })
+	}
 	got, want := "", ""
 	if err := st.State(&got); err != nil && !errors.Is(err, redisidem.ErrNoState) {
 		w.violation("state of %s: %v", j.key, err)
@@ -311,7 +323,8 @@ func (j *job) checkState(st *redisidem.Stage) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range st.Key().Journal {
-		if r := w.results[placeOf(st.Key(), e)]; r != nil && !r.stateless && !isCompensating(e.Stage) {
+		r := w.results[placeOf(st.Key(), e)]
+		if r != nil && !r.stateless && !isCompensating(e.Stage) && (e.Revision <= last || r.byHand) {
 			want = r.value
 		}
 	}
