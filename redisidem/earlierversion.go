@@ -22,7 +22,9 @@ type EarlierVersion struct {
 	// MaxAttempts from the adoption.
 	//
 	// If the flow fails later, the commits before the adoption are compensated by the new version's
-	// stages with the same recovery points. NoReturn of these stages does not apply to them.
+	// stages with the same recovery points. NoReturn of these stages does not apply to them. Each
+	// gets the state that its commit left, if the earlier version could undo it. Otherwise it gets
+	// that of the adoption. If Adopt sets a state, all of them get it.
 	//
 	// A key goes on in the earlier version, and Adopt does not get it:
 	//

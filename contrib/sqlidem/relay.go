@@ -166,7 +166,10 @@ func (r *Relay) batch(ctx context.Context) (published int, more bool, err error)
 			break
 		}
 		left := time.Until(until)
-		if left <= 0 {
+		switch {
+		case left <= 0 && published == 0:
+			return 0, false, r.tooLate()
+		case left <= 0:
 			return published, true, ctx.Err() // another relay may have published the others
 		}
 		if left < r.cfg.PublishTimeout {
@@ -176,7 +179,7 @@ func (r *Relay) batch(ctx context.Context) (published int, more bool, err error)
 			// The database may have been slow. Half of the time must be left, so that the event
 			// does not fail for that: PublishTimeout may be as long as the lease.
 			if time.Until(until) < r.cfg.PublishTimeout/2 {
-				return published, false, fmt.Errorf("sqlidem: claim the outbox: the database has answered too late for a lease of %v", r.cfg.Lease)
+				return published, false, r.tooLate()
 			}
 		}
 		sent, err := r.publish(ctx, e, until)
@@ -190,6 +193,11 @@ func (r *Relay) batch(ctx context.Context) (published int, more bool, err error)
 		}
 	}
 	return published, more, nil
+}
+
+// tooLate is the error of a batch for which too little of the lease is left.
+func (r *Relay) tooLate() error {
+	return fmt.Errorf("sqlidem: claim the outbox: the database has answered too late for a lease of %v", r.cfg.Lease)
 }
 
 // publish publishes an event and removes it, or postpones it. It reports whether it was published.

@@ -32,7 +32,7 @@ type Config struct {
 	//
 	//   - The work has failed MaxAttempts times. Attempts that panicked, or whose process died,
 	//     count. After an attempt that was cancelled, because the caller's context was or the
-	//     service was closed, the work runs at least once more.
+	//     service was closed, the work runs once more, up to 10 times beyond MaxAttempts.
 	//   - The work has returned an error that matches [ErrPoison].
 	//   - The ID was first used with another body ([redisidem.ErrFingerprintMismatch]), or is empty
 	//     or too long ([redisidem.ErrInvalid]).
@@ -51,7 +51,8 @@ type Config struct {
 	// has failed with ErrPoison. If the work was done, Reconcile returns the outcome, which is
 	// stored, and the message is not handed over. If not, it returns [redisidem.ErrNothingDone].
 	// Any other error means that it cannot be known now: Handle returns it with
-	// [redisidem.ErrOutcomeUnknown], and the next delivery finds out. It is called concurrently.
+	// [redisidem.ErrOutcomeUnknown]. After the last attempt, the next delivery asks again. Before
+	// it, the work runs again. It is called concurrently.
 	// With a stage of contrib/sqlidem, use Store.Reconcile. Default: none. The message is handed
 	// over then, although its work may have been done.
 	Reconcile redisidem.StageFunc

@@ -97,7 +97,7 @@ func (c *Consumer) attempt(ctx context.Context, m Message, st *redisidem.Stage, 
 	if c.cfg.DeadLetter == nil {
 		return work(ctx, st)
 	}
-	if st.Attempt() > c.cfg.MaxAttempts && !mayRunOnceMore(st) {
+	if st.Attempt() > c.cfg.MaxAttempts && !c.mayRunOnceMore(st) {
 		return c.giveUp(ctx, m, st, exhausted(st))
 	}
 	o, err := work(ctx, st)
@@ -112,12 +112,16 @@ func (c *Consumer) attempt(ctx context.Context, m Message, st *redisidem.Stage, 
 	return c.giveUp(ctx, m, st, err)
 }
 
+// shutDowns is how many attempts beyond MaxAttempts a message gets because of shutdowns.
+const shutDowns = 10
+
 // mayRunOnceMore reports whether the attempt before this one does not speak against the message. It
 // has ended with the message as a dead letter, which was then delivered again, by an operator or
-// because the acknowledgement was lost. Or a shutdown has ended it.
-func mayRunOnceMore(st *redisidem.Stage) bool {
+// because the acknowledgement was lost. Or a shutdown has ended it, unless that has happened so
+// often that the work rather takes longer than its context lasts.
+func (c *Consumer) mayRunOnceMore(st *redisidem.Stage) bool {
 	last := lastFailure(st)
-	return last != nil && (strings.HasPrefix(last.Text, handedOver) || strings.HasPrefix(last.Text, shutDown))
+	return last != nil && (strings.HasPrefix(last.Text, handedOver) || strings.HasPrefix(last.Text, shutDown) && st.Attempt() <= c.cfg.MaxAttempts+shutDowns)
 }
 
 // isShutdown reports whether the context of a stage was cancelled, by the caller or by

@@ -296,6 +296,30 @@ func TestAttemptThatAShutdownEndsIsNoDeadLetter(t *testing.T) {
 	})
 }
 
+// TestWorkThatIsAlwaysCancelledIsADeadLetter has work that takes longer than its callers wait.
+func TestWorkThatIsAlwaysCancelledIsADeadLetter(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *store) {
+		var l letters
+		c := newConsumer(t, s.service(redisidem.Config{}), &consumer.Config{DeadLetter: l.receive, MaxAttempts: 2})
+		runs := 0
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, _ = c.Handle(ctx, consumer.Message{ID: "m"}, func(ctx context.Context, _ *redisidem.Stage) (redisidem.Outcome, error) {
+				runs++
+				cancel()
+				<-ctx.Done()
+				return redisidem.Outcome{}, ctx.Err()
+			})
+			if len(l.ids) > 0 {
+				break
+			}
+		}
+		if runs != 12 || len(l.ids) != 1 {
+			t.Errorf("it ran %d times, and %v are dead letters", runs, l.ids)
+		}
+	})
+}
+
 // TestAttemptThatTakesTooLongIsADeadLetter has work that is slower each time than the caller's
 // context allows, which is not a shutdown.
 func TestAttemptThatTakesTooLongIsADeadLetter(t *testing.T) {
