@@ -113,10 +113,9 @@ type Config struct {
 	// after DeadLetterRetention. Between 1 B and 512 MiB. Default: 1 MiB.
 	MaxValueBytes int
 
-	// Codec encodes the values of records: params, states, response headers and bodies, and the text
-	// of the last failure. Services that work on the same keys need codecs that decode each other's
-	// values. See package codec.
-	// Default: nil, values are stored as they are.
+	// Codec encodes the values of records: params, states, response headers and bodies, and the
+	// text of the last failure. Services that work on the same keys need codecs that decode each
+	// other's values. See package codec. Default: nil, values are stored as they are.
 	Codec Codec
 
 	// FingerprintKeys make the fingerprints of requests keyed digests. A reader of Redis then

@@ -68,7 +68,7 @@ func decodeRefusals(s string) (refusals, error) {
 
 // DeadLetters yields the dead letters of a flow, given by its name without a version, in no
 // particular order. Each key's DeadLetter field has the reason. It takes one round trip for each of
-// the 1024 shards and one for each key.
+// the 1024 shards, a further one for about each 1000 dead letters of a shard, and one for each key.
 //
 // A key whose record cannot be read comes with [ErrDamaged] and has only its ID. A list that cannot
 // be read comes with [ErrDamaged] and an empty key. The iteration continues after both. Any other

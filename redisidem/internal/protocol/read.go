@@ -28,8 +28,8 @@ func (c *Client) Record(ctx context.Context, record string) (pairs []string, err
 const membersCount = 1000
 
 // Members reads a sorted set, in steps that do not occupy the server for long. Each member is in
-// the result once. One that enters or leaves meanwhile may be missing, and so may any after a failover
-// in between. ctx must have a deadline.
+// the result once. One that enters or leaves meanwhile may be missing, and so may any after a
+// failover in between. ctx must have a deadline.
 func (c *Client) Members(ctx context.Context, key string) (members []string, err error) {
 	seen := make(map[string]bool)
 	for cursor := uint64(0); ; {
