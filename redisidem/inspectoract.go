@@ -84,6 +84,9 @@ func (in *Inspector) Cancel(ctx context.Context, key *KeyInfo, a Act) error {
 // [Scope.Requeue] does. It takes two round trips. If the key was claimed, canceled or updated since
 // the caller read it, Requeue returns [ErrStale] and changes nothing.
 //
+// For all that match a [Filter], requeue the keys of an [Inspector.List] with the state [KeyDead],
+// at a rate that the services behind the flow can bear: redisidem dead requeue does it so.
+//
 // It also returns the errors of Scope.Requeue, and [ErrNotPermitted] if the Redis user may only
 // read.
 func (in *Inspector) Requeue(ctx context.Context, key *KeyInfo, a Act) error {
