@@ -89,8 +89,8 @@ func (x *exchange) Flush() {}
 func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	c := x.context
 	setHeader(c, x.header) // the fields that the middleware has set already
-	x.request.restore(r.Body)
 	front := c.Context()
+	x.request.restore(r.Body)
 	c.SetContext(r.Context())
 	defer c.SetContext(front)
 	if _, own := w.(*exchange); own { // the response is not held back

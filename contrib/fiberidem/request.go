@@ -85,9 +85,11 @@ func (b *body) finish() {
 // that set or reset its body also return the stream to a pool, where it cannot be read any more.
 func detachStream(request *fasthttp.Request) {
 	var kept fasthttp.Request
-	request.CopyTo(&kept) // without the stream
+	request.CopyTo(&kept) // without the stream and the user values
+	request.VisitUserValuesAll(kept.SetUserValue)
 	*request = fasthttp.Request{}
 	kept.CopyTo(request)
+	kept.VisitUserValuesAll(request.SetUserValue) // those of c.Locals and c.SetContext
 }
 
 func open(c fiber.Ctx) (io.Reader, error) {

@@ -52,6 +52,24 @@ func TestSpooledBodiesStayInTheirFile(t *testing.T) {
 	}
 }
 
+// frontKey is the key of a value that a middleware in front sets, in c.Locals and in the context.
+type frontKey struct{}
+
+func setFront(c fiber.Ctx) {
+	c.Locals(frontKey{}, "local")
+	c.Locals("user", "alice")
+	c.SetContext(context.WithValue(c.Context(), frontKey{}, "context"))
+}
+
+// wantFront checks that a request still has the values of setFront.
+func wantFront(t testing.TB, c fiber.Ctx) {
+	t.Helper()
+	local, user, value := c.Locals(frontKey{}), c.Locals("user"), c.Context().Value(frontKey{})
+	if local != "local" || user != "alice" || value != "context" {
+		t.Errorf("the locals are %v and %v, and the context has %v", local, user, value)
+	}
+}
+
 // TestTooLargeStreamsPassAsTheyCome has a client that sends the rest of a body after the handler
 // has read its beginning.
 func TestTooLargeStreamsPassAsTheyCome(t *testing.T) {
@@ -61,6 +79,7 @@ func TestTooLargeStreamsPassAsTheyCome(t *testing.T) {
 	s := openApp(t, fiber.New(fiber.Config{StreamRequestBody: true}), &httpidem.Config{
 		MaxBodyBytes: 10, PassTooLarge: true, Key: httpidem.KeyConfig{Optional: true},
 	}, func(c fiber.Ctx) error {
+		wantFront(t, c)
 		stream := c.Request().BodyStream()
 		text := make([]byte, len(beginning))
 		if _, err := io.ReadFull(stream, text); err != nil {
@@ -72,6 +91,11 @@ func TestTooLargeStreamsPassAsTheyCome(t *testing.T) {
 			return err
 		}
 		return c.SendString(string(text) + string(more) + c.Get("X-Sum"))
+	}, func(c fiber.Ctx) error {
+		setFront(c)
+		err := c.Next()
+		wantFront(t, c)
+		return err
 	})
 	read, write := io.Pipe()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
