@@ -34,7 +34,9 @@
 // into memory, and c.Request().BodyStream() does not. A body in a file of Config.Spool stays there
 // until the handlers have returned. Without StreamRequestBody, Fiber holds each body in memory
 // before New runs, so a Spool saves no memory. For middleware in front, a stream that New has read
-// is empty afterwards if no handler has run.
+// is empty afterwards if no handler has run, if its file was removed, or if the handlers have not
+// read a too large one to its end. If New refuses a request whose stream it has not read, the
+// connection is closed after the response.
 //
 // # Streamed responses
 //

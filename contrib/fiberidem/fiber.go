@@ -90,7 +90,7 @@ func (x *exchange) next(w http.ResponseWriter, r *http.Request) {
 	c := x.context
 	setHeader(c, x.header) // the fields that the middleware has set already
 	front := c.Context()
-	x.request.restore(r.Body)
+	x.request.pass(r)
 	c.SetContext(r.Context())
 	defer c.SetContext(front)
 	if _, own := w.(*exchange); own { // the response is not held back

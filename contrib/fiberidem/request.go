@@ -37,10 +37,11 @@ func newRequest(c fiber.Ctx, b *body) *http.Request {
 
 // body is the body of a request as the middleware reads it.
 type body struct {
-	context  fiber.Ctx
-	reader   io.Reader // nil until it is read; most requests without a key never are
-	ended    bool      // it was read to its end
-	restored bool      // the handlers have got it as a new stream
+	context fiber.Ctx
+	reader  io.Reader                     // nil until it is read; most requests without a key never are
+	ended   bool                          // it was read to its end
+	passed  bool                          // the handlers have got it, as a new stream if the middleware has read it
+	again   func() (io.ReadCloser, error) // returns the body once more; nil if it was too large
 }
 
 // Read implements [io.Reader].
@@ -59,26 +60,51 @@ func (b *body) Read(p []byte) (int, error) {
 // Close implements [io.Closer]. It does nothing, because Fiber closes the body.
 func (b *body) Close() error { return nil }
 
-// restore makes a stream that the middleware has read a whole stream again, for the handlers. Fiber
-// holds any other body in memory, where it stays. whole is the body that the middleware passed on.
-func (b *body) restore(whole io.Reader) {
+// pass makes a stream that the middleware has read a whole stream again, for the handlers. Fiber
+// holds any other body in memory, where it stays. r is the request that the middleware passed on.
+func (b *body) pass(r *http.Request) {
+	b.passed, b.again = true, r.GetBody
 	request := b.context.Request()
 	if b.reader == nil || !request.IsBodyStream() {
 		return
 	}
 	if !b.ended {
-		detachStream(request) // whole continues with it
+		detachStream(request) // r.Body continues with it
 	}
-	request.SetBodyStream(whole, request.Header.ContentLength())
-	b.restored = true
+	request.SetBodyStream(r.Body, request.Header.ContentLength())
 }
 
-// finish removes a stream that was read to its end. If a middleware in front read it again,
-// fasthttp would look for another chunk behind the last one, and wait for the next request.
+// finish removes a stream that must not be read any more. If a middleware in front read a stream
+// that has ended again, fasthttp would look for another chunk behind the last one, and wait for the
+// next request. If it read one whose file was removed, its body would be the text of an error.
+//
+// A stream that has not ended ends the connection. fasthttp would take its rest for the next
+// request.
 func (b *body) finish() {
-	if request := b.context.Request(); b.ended && !b.restored && request.IsBodyStream() {
+	request := b.context.Request()
+	if !request.IsBodyStream() {
+		return
+	}
+	ours := !b.passed || b.reader != nil // else the handlers have the stream as it came
+	if ours && !b.ended && request.Header.ContentLength() != 0 {
+		b.context.Response().SetConnectionClose()
+	}
+	if b.reader != nil && (!b.ended || !b.passed || !b.kept()) {
 		request.ResetBody()
 	}
+}
+
+// kept reports whether the body can still be read. The middleware has removed those in files.
+func (b *body) kept() bool {
+	if b.again == nil { // it was too large, and the handlers have read it
+		return true
+	}
+	whole, err := b.again()
+	if err != nil {
+		return false
+	}
+	_, err = whole.Read(make([]byte, 1))
+	return err == nil || err == io.EOF //nolint:errorlint // a reader returns it as it is
 }
 
 // detachStream removes the stream of a request, and everything else stays. All methods of a Request

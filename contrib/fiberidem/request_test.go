@@ -1,10 +1,14 @@
 package fiberidem_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +147,124 @@ func TestMiddlewareInFrontMayAskForAStream(t *testing.T) {
 			}
 			if got := <-logged; got != want {
 				t.Errorf("%q: the middleware got %q, want %q", reads, got, want)
+			}
+		}
+	}
+}
+
+// TestUnreadStreamEndsTheConnection sends a refused request whose body looks like another request,
+// over one connection. A proxy in front may share that connection between clients.
+func TestUnreadStreamEndsTheConnection(t *testing.T) {
+	t.Parallel()
+	const inner = "POST /orders/7 HTTP/1.1\r\nHost: a\r\nX-Caller: mallory\r\nIdempotency-Key: inner\r\nContent-Length: 0\r\n\r\n"
+	sized := strings.Repeat("x", 8<<10) + inner // fasthttp has read the first 8 KiB itself
+	for name, request := range map[string]struct {
+		head, body string
+		status     int
+	}{
+		"too large":              {"Idempotency-Key: k\r\nX-Caller: alice\r\n", sized, 413},
+		"no key":                 {"X-Caller: alice\r\n", sized, 400},
+		"no key, chunked":        {"X-Caller: alice\r\n", "", 400},
+		"no caller":              {"Idempotency-Key: k\r\n", sized, 500},
+		"too large, chunked":     {"Idempotency-Key: k\r\nX-Caller: alice\r\n", "", 413},
+		"the handler reads none": {"Idempotency-Key: k\r\nX-Caller: alice\r\nX-Optional: yes\r\n", "", 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := &httpidem.Config{MaxBodyBytes: 10}
+			if request.status == 200 {
+				cfg.PassTooLarge, cfg.Key.Optional = true, true
+			}
+			s := openApp(t, fiber.New(fiber.Config{StreamRequestBody: true}), cfg, func(c fiber.Ctx) error { return c.SendString("ran") })
+			length := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(request.body), request.body)
+			if request.body == "" {
+				// The first chunk has the bytes that the middleware reads.
+				length = "Transfer-Encoding: chunked\r\n\r\n" + "200\r\n" + strings.Repeat("x", 0x200) + "\r\n" +
+					fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(inner), inner)
+			}
+			answers := exchange(t, s.URL, "POST /orders/7 HTTP/1.1\r\nHost: a\r\n"+request.head+length)
+			if len(answers) != 1 || answers[0].StatusCode != request.status || !answers[0].Close {
+				t.Errorf("got %d answers, the first with %d, close %t", len(answers), answers[0].StatusCode, answers[0].Close)
+			}
+		})
+	}
+}
+
+// TestReadStreamKeepsTheConnection has refusals and responses without an unread body.
+func TestReadStreamKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	s := openApp(t, fiber.New(fiber.Config{StreamRequestBody: true}), nil, func(c fiber.Ctx) error { return c.SendString("ran") })
+	const first = "POST /orders/7 HTTP/1.1\r\nHost: a\r\nX-Caller: alice\r\nIdempotency-Key: k\r\nTransfer-Encoding: chunked\r\n\r\n"
+	answers := exchange(t, s.URL, first+"1\r\nx\r\n0\r\n\r\n"+ // it runs
+		first+"1\r\nx\r\n0\r\n\r\n"+ // it is replayed
+		first+"1\r\ny\r\n0\r\n\r\n"+ // another body
+		"POST /orders/7 HTTP/1.1\r\nHost: a\r\nX-Caller: alice\r\nContent-Length: 0\r\n\r\n"+ // no key
+		"POST /orders/7 HTTP/1.1\r\nHost: a\r\nX-Caller: alice\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	var statuses []int
+	for _, a := range answers {
+		statuses = append(statuses, a.StatusCode)
+	}
+	if !slices.Equal(statuses, []int{200, 200, 422, 400, 400}) {
+		t.Errorf("got %v", statuses)
+	}
+}
+
+// exchange sends text over one connection, and returns the answers until the server closes it, or
+// sends nothing for a second.
+func exchange(t *testing.T, address, text string) (answers []*http.Response) {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", u.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	from := bufio.NewReader(conn)
+	for {
+		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		a, err := http.ReadResponse(from, nil)
+		if err != nil {
+			return answers
+		}
+		if _, err := io.Copy(io.Discard, a.Body); err != nil {
+			t.Fatal(err)
+		}
+		_ = a.Body.Close()
+		answers = append(answers, a)
+	}
+}
+
+// TestSpooledStreamIsGoneAfterwards has a middleware in front that asks for a body after its file
+// was removed.
+func TestSpooledStreamIsGoneAfterwards(t *testing.T) {
+	t.Parallel()
+	spool, err := httpidem.NewSpool(&httpidem.SpoolConfig{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := make(chan string, 1)
+	s := openApp(t, fiber.New(fiber.Config{StreamRequestBody: true}), &httpidem.Config{
+		Spool: spool, MaxBodyBytes: 1 << 20, PassTooLarge: true, Key: httpidem.KeyConfig{Optional: true},
+	}, func(c fiber.Ctx) error { return c.SendString("done") }, func(c fiber.Ctx) error {
+		err := c.Next()
+		logged <- string(c.Body())
+		return err
+	})
+	for key, size := range map[string]int{"kept": 1 << 19, "too-large": 1<<20 + 1<<17} {
+		for _, change := range []func(*http.Request){func(*http.Request) {}, chunked} {
+			if a := s.Post(key, strings.Repeat("x", size), change); a.StatusCode != http.StatusOK {
+				t.Errorf("%s: %d", key, a.StatusCode)
+			}
+			if got := <-logged; strings.Trim(got, "x") != "" {
+				t.Errorf("%s: the middleware got %.60q", key, got)
 			}
 		}
 	}
