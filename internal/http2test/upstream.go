@@ -39,6 +39,10 @@ func Ends() map[string]End {
 			hints := append([]byte{0x48, 3}, "103"...) // :status of HPACK's static table, with this value
 			return append(frame(headers, endHeaders, stream, hints), frame(rstStream, 0, stream, word(protocolError))...)
 		},
+		// GOAWAY takes the stream in, and leaves the connection for no other request.
+		"PROTOCOL_ERROR after GOAWAY": func(stream uint32) []byte {
+			return append(frame(goAway, 0, 0, append(word(stream), word(0)...)), frame(rstStream, 0, stream, word(protocolError))...)
+		},
 		"REFUSED_STREAM": func(stream uint32) []byte { return frame(rstStream, 0, stream, word(refusedStream)) },
 		"GOAWAY":         func(uint32) []byte { return frame(goAway, 0, 0, append(word(0), word(0)...)) },
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -65,13 +66,17 @@ type sending struct {
 // REFUSED_STREAM, or a GOAWAY that leaves the stream out, it has not, but a trace does not have the
 // reason. Therefore no request is repeated once its stream was opened, as is the case for requests
 // with a body. HTTP/1 has no pseudo-header fields, and repeats only what [stopTransportRetries]
-// leaves.
+// leaves. But a request that was begun over HTTP/2 may be repeated over a connection that speaks
+// HTTP/1.
 func (s *sending) follow(trace *httptrace.ClientTrace) {
-	trace.GotConn = func(httptrace.GotConnInfo) {
+	trace.GotConn = func(info httptrace.GotConnInfo) {
 		s.connected.Store(true)
 		if s.stop != nil && s.begun.Load() {
 			s.repeated.Store(true)
-			s.stop() // the transport looks at the context before it writes
+			s.stop() // the transport for HTTP/2 looks at the context before it writes
+			if negotiated, ok := info.Conn.(*tls.Conn); ok && negotiated.ConnectionState().NegotiatedProtocol != "h2" {
+				_ = info.Conn.Close() // that for HTTP/1 writes at the same time, and no other request has this connection
+			}
 		}
 	}
 	if s.stop != nil {

@@ -1,8 +1,15 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
+	"io"
+	"log"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,6 +78,64 @@ func TestEndedStreamIsNotRepeated(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestEndedStreamIsNotRepeatedOverHTTP1 has an upstream that speaks HTTP/2 over its first
+// connection and ends the stream. Over the next one it speaks HTTP/1.1.
+func TestEndedStreamIsNotRepeatedOverHTTP1(t *testing.T) {
+	t.Parallel()
+	for name, end := range http2test.Ends() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			up := http2test.New(t, true, end)
+			var others atomic.Int64
+			next := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { others.Add(1) }))
+			next.Config.ErrorLog = log.New(io.Discard, "", 0)
+			next.StartTLS()
+			t.Cleanup(next.Close)
+			b := &bench{T: t}
+			address := inTurn(t, up.Addr, next.Listener.Addr().String())
+			b.serve(&Upstream{URL: parse(t, "https://"+address), TLS: &tls.Config{RootCAs: up.Roots}, Timeout: 5 * time.Second}, "", Unscoped)
+			b.want(b.send("DELETE", "/", ""), 502, "The upstream may have executed the request.", false)
+			time.Sleep(100 * time.Millisecond) // a request that is on its way is not counted yet
+			if n := up.Requests.Load() + others.Load(); n != 1 {
+				t.Errorf("the upstream got %d requests", n)
+			}
+		})
+	}
+}
+
+// inTurn returns an address whose first connection leads to one server, and all others to another
+// one.
+func inTurn(t *testing.T, first, others string) string {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(serving.Wait)
+	t.Cleanup(func() { _ = listener.Close() })
+	serving.Go(func() {
+		for target := first; ; target = others {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to, err := new(net.Dialer).DialContext(context.Background(), "tcp", target)
+			if err != nil {
+				_ = conn.Close()
+				return
+			}
+			join := func(from, to net.Conn) {
+				_, _ = io.Copy(to, from)
+				_, _ = from.Close(), to.Close()
+			}
+			serving.Go(func() { join(conn, to) })
+			serving.Go(func() { join(to, conn) })
+		}
+	})
+	return listener.Addr().String()
 }
 
 // TestProtectedReadIsAskedOnceByItself is about safe methods, which Go's transport repeats.
