@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -14,7 +15,7 @@ import (
 // request. It has the caller's header fields, without the fields about the body, conditions and
 // ranges: a partial response could be taken for the whole.
 func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
-	q := r.Clone(r.Context())
+	q := r.Clone(context.WithValue(r.Context(), checkRequest{}, true))
 	q.Method, q.URL, q.Body, q.ContentLength, q.TransferEncoding, q.Trailer = http.MethodGet, target, http.NoBody, 0, nil, nil
 	for name := range q.Header {
 		if strings.HasPrefix(name, "Content-") || strings.HasPrefix(name, "If-") {
@@ -28,6 +29,13 @@ func newCheckRequest(r *http.Request, target *url.URL) *http.Request {
 	}
 	return q
 }
+
+// checkRequest is the key of a check request's mark in its context.
+type checkRequest struct{}
+
+// isCheckRequest reports whether a request is a check request, which is harmless to repeat. Its
+// context also has the stage of the caller's request.
+func isCheckRequest(r *http.Request) bool { return r.Context().Value(checkRequest{}) != nil }
 
 // checkURL returns the URL of a check request at the upstream. The reference is a path, with or
 // without a query. {key} is replaced by the key. Errors do not contain the key.

@@ -26,10 +26,14 @@ func stopTransportRetries(r *http.Request) {
 			r.Header[lowerRepeatingFields[i]] = values
 		}
 	}
-	if r.Body == nil && isSafe(r.Method) && httpidem.Stage(r.Context()) != nil {
+	if r.Body == nil && lacksBody(r.Method) && httpidem.Stage(r.Context()) != nil && !isCheckRequest(r) {
 		r.Body = emptyBody{} // the transport finds out that it is empty, and sends none over HTTP/1
 	}
 }
+
+// lacksBody reports whether a method is safe, and the transport sends no body if it finds an empty
+// one. A TRACE would get an empty body in chunks, and must have none.
+func lacksBody(method string) bool { return isSafe(method) && method != http.MethodTrace }
 
 // emptyBody is a body that the transport does not know to be empty, other than [http.NoBody].
 type emptyBody struct{}

@@ -157,3 +157,42 @@ func TestProtectedReadIsAskedOnceByItself(t *testing.T) {
 		}
 	}
 }
+
+// TestProtectedTraceHasNoBody is about a method whose requests must not have a body (RFC 9110,
+// section 9.3.8). The transport would send an empty one in chunks.
+func TestProtectedTraceHasNoBody(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "{defaults: {methods: [TRACE]}}", Unscoped)
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 || len(r.TransferEncoding) != 0 {
+			t.Errorf("length %d, transfer encoding %q", r.ContentLength, r.TransferEncoding)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	b.want(b.send(http.MethodTrace, "/", "", "Idempotency-Key", "k"), 204, "", false)
+}
+
+// TestCheckRequestIsRepeated lets a kept connection break under a request that asks for an outcome.
+// It is harmless to repeat.
+func TestCheckRequestIsRepeated(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "{routes: [{match: POST /, interrupted: ask, ask: '/by-key/{key}'}]}", Unscoped)
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 502, "", false)
+	var asked atomic.Int64
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPost: // makes a connection to keep
+			w.WriteHeader(http.StatusCreated)
+		case asked.Add(1) == 1:
+			panic(http.ErrAbortHandler)
+		default:
+			_, _ = io.WriteString(w, "as it was")
+		}
+	})
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "other"), 201, "", false)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "k"), 200, "as it was", false)
+	if n := asked.Load(); n != 2 {
+		t.Errorf("the upstream was asked %d times", n)
+	}
+}
