@@ -557,3 +557,36 @@ func TestForgedLeaseFieldsAreRemoved(t *testing.T) {
 		}
 	}
 }
+
+// TestForgedLeaseFieldsInTrailersAreRemoved sends the fields as trailers, which some servers add to
+// the header.
+func TestForgedLeaseFieldsInTrailersAreRemoved(t *testing.T) {
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(w, r.Trailer.Get("Idempotency-Attempt"), r.Trailer.Get("Idempotency-Fence"), r.Trailer.Get("X-Sum"))
+	}), byClient+"optional\n")
+	for _, method := range []string{http.MethodPost, http.MethodPut} {
+		for _, key := range []string{"", "k"} {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://localhost/orders", io.MultiReader(strings.NewReader("tea")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("X-Client", "shop")
+			if key != "" {
+				r.Header.Set("Idempotency-Key", key)
+			}
+			r.Trailer = http.Header{"Idempotency-Attempt": {"77"}, "Idempotency-Fence": {"88"}, "X-Sum": {"7"}}
+			answer, err := dial(s.socket).Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(answer.Body)
+			if err := errors.Join(err, answer.Body.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if answer.StatusCode != http.StatusOK || string(got) != "7" {
+				t.Errorf("%s %q: the upstream got %d %q", method, key, answer.StatusCode, got)
+			}
+		}
+	}
+}

@@ -34,7 +34,9 @@
 //   - other_fingerprints: after a change of the fingerprint, retries of earlier requests get 422.
 //   - authorize: place a handler such as forward_auth in front.
 //   - The service does not get Idempotency-Attempt and Idempotency-Fence. Those of a client are
-//     removed.
+//     removed, also from trailers.
+//   - A safe method in methods, such as GET: if a kept connection breaks, reverse_proxy sends a
+//     request without a body once more, also if it has a key.
 //   - A time limit after which the client is answered with 504 and the upstream works on.
 //
 // Of the settings of a gateway, it has no secrets for fingerprints (fingerprint_key), no copies of
