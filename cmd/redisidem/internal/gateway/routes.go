@@ -14,7 +14,7 @@ import (
 // Route is the policy of the requests that match a pattern.
 type Route struct {
 	// Match is a pattern of Go's [http.ServeMux], such as "POST /orders/{id}". The most specific
-	// pattern wins. Methods and hosts match in any case.
+	// pattern wins. Methods and hosts match in any case, and hosts with or without a final dot.
 	Match  string `yaml:"match" jsonschema:"required" help:"Pattern of Go's http.ServeMux, such as POST /orders/{id}."`
 	Policy `yaml:",inline"`
 }
@@ -57,9 +57,8 @@ func (r *Route) complete(defaults *Policy) error {
 	if end := strings.IndexAny(r.Match, " \t"); end >= 0 {
 		method, rest = strings.ToUpper(r.Match[:end]), r.Match[end:]
 	}
-	// The case of a host does not matter (RFC 9110, section 4.2.3), that of a path does.
 	if root := strings.IndexByte(rest, '/'); root >= 0 {
-		rest = strings.ToLower(rest[:root]) + rest[root:]
+		rest = canonicalHost(rest[:root]) + rest[root:]
 	}
 	r.Match = method + rest
 	if !named && method != "" && !isSafe(method) {
@@ -71,6 +70,22 @@ func (r *Route) complete(defaults *Policy) error {
 		return configfile.Invalid("methods", "must contain %s, the only method of match, and are %v; use protect: false for routes without protection", method, r.Methods)
 	}
 	return r.validate()
+}
+
+// canonicalHost returns the one form of a host, with or without a port, that routes match. Its case
+// does not matter (RFC 9110, section 4.2.3; that of a path does), and neither does the final dot of
+// an absolute name.
+func canonicalHost(host string) string {
+	host = strings.ToLower(host)
+	end := len(host)
+	if colon := strings.LastIndexByte(host, ':'); colon >= 0 {
+		end = colon
+	}
+	name := strings.TrimSuffix(host[:end], ".")
+	if strings.TrimSpace(name) == "" { // a dot alone is not every host
+		return host
+	}
+	return name + host[end:]
 }
 
 // isSafe reports whether a method is safe (RFC 9110, section 9.2.1).
@@ -111,7 +126,7 @@ func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
 	}
 	clean.RawPath = ""
 	// The upstream may ignore the case of a method, as the middleware does.
-	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: strings.ToLower(req.Host), URL: &clean}
+	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: canonicalHost(req.Host), URL: &clean}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }

@@ -98,6 +98,32 @@ func TestRoutesMatchHostsInAnyCase(t *testing.T) {
 	}
 }
 
+// TestRoutesMatchHostsWithAFinalDot is about the absolute form of a name, which is the same host.
+func TestRoutesMatchHostsWithAFinalDot(t *testing.T) {
+	t.Parallel()
+	if r, err := readRoutes("routes: [{match: ./Pay}]"); err != nil || r.Routes[0].Match != "./Pay" {
+		t.Errorf("a dot alone is %v, %v", r, err)
+	}
+	for _, match := range []string{"POST api.example/Pay", "POST api.example./Pay", "API.example./Pay"} {
+		r, err := readRoutes("routes: [{match: " + match + "}]")
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux, err := r.matcher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for target, want := range map[string]int{
+			"http://api.example/Pay": 0, "http://api.example./Pay": 0, "http://API.example.:8080/Pay": 0,
+			"http://api.example../Pay": -1, "http://api.example./pay": -1, "http://.:80/Pay": -1, "http://[::1]:80/Pay": -1,
+		} {
+			if got := r.find(mux, httptest.NewRequest(http.MethodPost, target, http.NoBody)); got != want {
+				t.Errorf("%s: %s is route %d, want %d", match, target, got, want)
+			}
+		}
+	}
+}
+
 func TestRoutesProtectTheMethodOfTheirPattern(t *testing.T) {
 	t.Parallel()
 	r, err := readRoutes(`
