@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -331,11 +332,14 @@ func TestOperationsPageNamesCommands(t *testing.T) {
 	quoted := regexp.MustCompile(`"[^"]*"`)
 	for _, line := range lines {
 		words := strings.Fields(quoted.ReplaceAllString(line[1], "quoted"))
+		if i := slices.Index(words, "gateway.yaml"); i >= 0 {
+			words[i] = os.DevNull // a file that exists
+		}
 		parser, err := kong.New(&cli{}, kong.Name("redisidem"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if words[0] != "routes" {
+		if !slices.Contains([]string{"routes", "plan", "gateway"}, words[0]) {
 			words = append(words, "--redis=redis://127.0.0.1:1")
 		}
 		if _, err := parser.Parse(words); err != nil {
