@@ -8,7 +8,8 @@
 # on that commit: VERSION for the root module, and FOLDER/VERSION for each other one. It pushes
 # nothing. With --dry-run it makes neither branch nor tags.
 #
-# Uncommitted changes and a CHANGELOG.md without a section for the version are errors.
+# Uncommitted changes are errors, and so is a CHANGELOG.md without a section for the version. Without
+# --dry-run, the section needs the day of the release.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -23,7 +24,8 @@ version=$1
 fail() { printf 'release.sh: %s\n' "$*" >&2; exit 1; }
 
 [[ -z $(git status --porcelain) ]] || fail "there are uncommitted changes"
-grep -qF "## [${version#v}]" CHANGELOG.md || fail "CHANGELOG.md has no section [${version#v}]"
+section=$(grep -F "## [${version#v}]" CHANGELOG.md) || fail "CHANGELOG.md has no section [${version#v}]"
+[[ -n $dry || $section =~ ^'## ['[^]]+'] - '[0-9]{4}-[0-9]{2}-[0-9]{2}$ ]] || fail "the section of CHANGELOG.md has no date: $section"
 [[ -z $(git tag -l "$version" "*/$version") ]] || fail "$version has tags already: $(git tag -l "$version" "*/$version" | paste -sd ' ')"
 
 temp=$(mktemp -d)
@@ -39,6 +41,9 @@ if [[ -n $dry ]]; then
 fi
 git fetch -q "$temp/tree" "HEAD:refs/heads/release-$version" "refs/tags/$version:refs/tags/$version" "refs/tags/*/$version:refs/tags/*/$version"
 cat <<END
-Made the branch release-$version and its tags. Publish them with:
-  git push --atomic origin release-$version $(git tag -l "$version" "*/$version" | paste -sd ' ')
+Made the branch release-$version and its tags. Publish the branch and the modules in folders:
+  git push --atomic origin release-$version $(git tag -l "*/$version" | paste -sd ' ')
+When the workflow "test" is green on the branch, publish the tag that starts the workflow "release". It
+must be alone: GitHub starts nothing for more than three tags in one push.
+  git push origin $version
 END

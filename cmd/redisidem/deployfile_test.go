@@ -28,13 +28,20 @@ func readDeployed(t *testing.T, name string) string {
 // gateway works as the user app, and an operator as the user operator.
 func TestRedisConfiguration(t *testing.T) {
 	t.Parallel()
-	conf, err := filepath.Abs("../../deploy/redis/redis.conf")
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	conf, users := filepath.Join(dir, "redis.conf"), filepath.Join(dir, "users.acl")
+	const data = "\ndir /var/lib/redis\n"
+	text := readDeployed(t, "redis/redis.conf")
+	if strings.Count(text, data) != 1 {
+		t.Errorf("the data is in whatever folder the server is started in:\n%s", text)
 	}
-	users := filepath.Join(t.TempDir(), "users.acl")
-	if err := os.WriteFile(users, []byte(readDeployed(t, "redis/users.acl")), 0o600); err != nil {
-		t.Fatal(err)
+	if env := readDeployed(t, "systemd/environment"); !strings.Contains(env, "\nREDIS_URL=redis://app:change-me-app@127.0.0.1:6379\n") {
+		t.Errorf("the environment of the unit is not for this server:\n%s", env)
+	}
+	for file, text := range map[string]string{conf: strings.ReplaceAll(text, data, "\ndir "+dir+"\n"), users: readDeployed(t, "redis/users.acl")} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	addr := rediscase.Server(t, redistest.Args("--include", conf, "--aclfile", users)).Addr()
 	report := command(t, "app:change-me-app@"+addr, "", "check", "--wait=1s", "--cache-bytes=1048576")
