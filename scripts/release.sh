@@ -8,8 +8,8 @@
 # on that commit: VERSION for the root module, and FOLDER/VERSION for each other one. It pushes
 # nothing. With --dry-run it makes neither branch nor tags.
 #
-# Uncommitted changes are errors, and so is a CHANGELOG.md without a section for the version. Without
-# --dry-run, the section needs the day of the release.
+# Uncommitted changes are errors, and so is a CHANGELOG.md without a section for the version.
+# Without --dry-run, the section needs the day of the release.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
