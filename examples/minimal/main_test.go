@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -48,5 +51,66 @@ func TestReadmeShowsThisProgram(t *testing.T) {
 	body = strings.ReplaceAll("\n"+strings.TrimSuffix(body, "}\n"), "\n\t", "\n")
 	if block != body[1:] {
 		t.Errorf("README.md shows\n%s\nand main is\n%s", block, body[1:])
+	}
+}
+
+// TestFirstKey does what docs/first-key.md says: it runs the program twice, and then with another
+// request under the same key.
+func TestFirstKey(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/first-key.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile("main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	build := func(name, text string) string {
+		t.Helper()
+		source, overlay, binary := filepath.Join(dir, name+".go"), filepath.Join(dir, name+".json"), filepath.Join(dir, name)
+		here, err := filepath.Abs("main.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace, err := json.Marshal(map[string]any{"Replace": map[string]string{here: source}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for file, content := range map[string][]byte{source: []byte(text), overlay: replace} {
+			if err := os.WriteFile(file, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-o", binary, ".").CombinedOutput(); err != nil { //nolint:gosec // files of this test
+			t.Fatalf("%v: %s", err, out)
+		}
+		return binary
+	}
+	server := miniredis.RunT(t)
+	run := func(binary string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), binary)
+		cmd.Env = append(os.Environ(), "REDIS_URL=redis://"+server.Addr())
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	first := build("first", string(program))
+	if got := run(first); !strings.Contains(string(page), "\n   ```text\n   "+strings.ReplaceAll(strings.TrimSpace(got), "\n", "\n   ")+"\n   ```\n") {
+		t.Errorf("the page does not have\n%s", got)
+	}
+	if got := run(first); strings.Count(got, " true <nil>\n") != 2 || !strings.Contains(string(page), "Both lines now say `true`") {
+		t.Errorf("the second time it prints\n%s", got)
+	}
+	if !strings.Contains(string(page), "Change `1200` to `1300`") {
+		t.Error("the page has another change")
+	}
+	other := build("other", strings.Replace(string(program), "1200", "1300", 1))
+	if got := run(other); strings.Count(got, "key was used with another request\n") != 2 {
+		t.Errorf("with another request it prints\n%s", got)
 	}
 }
