@@ -3,7 +3,6 @@ package caddyidem
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -248,39 +247,9 @@ func (h *Handler) scopeOf(r *http.Request) (string, error) {
 	return replacer.ReplaceOrErr(h.Scope, true, true)
 }
 
-// leaseFields are the fields that the gateway gives to services, which trust them. Caddy sets none,
-// and removes those that a client has forged, also from trailers: some servers add these to the
-// header.
-var leaseFields = [...]string{"Idempotency-Attempt", "Idempotency-Fence"}
-
-func deleteLease(h http.Header) {
-	for _, name := range leaseFields {
-		h.Del(name)
-	}
-}
-
-// trailerFilter is the body of a request whose trailers come with its end.
-type trailerFilter struct {
-	io.ReadCloser
-	trailer http.Header
-}
-
-// Read implements [io.Reader].
-func (f *trailerFilter) Read(p []byte) (int, error) {
-	n, err := f.ReadCloser.Read(p)
-	if err != nil {
-		deleteLease(f.trailer)
-	}
-	return n, err
-}
-
 // ServeHTTP implements [caddyhttp.MiddlewareHandler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	deleteLease(r.Header)
-	deleteLease(r.Trailer) // from those that were announced
-	if r.Trailer != nil && r.Body != nil {
-		r.Body = &trailerFilter{r.Body, r.Trailer} // reverse_proxy copies this map at the end of the body
-	}
+	httpidem.RemoveLeaseHeaders(r) // before reverse_proxy copies the trailers, at the end of the body
 	x := exchange{handler: h, next: next}
 	h.middleware.Handler(&x).ServeHTTP(w, r)
 	if x.err != nil && x.body != nil { // error routes may read it

@@ -14,4 +14,10 @@ const (
 	Problem = "Idempotency-Problem"
 	// Retention is how long responses are stored, in whole seconds, if the server publishes it.
 	Retention = "Idempotency-Retention"
+	// Attempt and Fence are set by a gateway on the requests with a key that it sends to a service:
+	// the number of the attempt, counted from 1, and the number of the lease, which grows with each
+	// lease of a key, so that the service can refuse older ones. A service that trusts them must be
+	// behind a gateway that removes those of clients.
+	Attempt = "Idempotency-Attempt"
+	Fence   = "Idempotency-Fence"
 )

@@ -28,6 +28,7 @@ import (
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
 	"github.com/redisidem/redisidem/internal/leak"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestMain(m *testing.M) { leak.Main(m) }
@@ -477,7 +478,7 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 // and in the trailers.
 func TestForgedLeaseFieldsNeverReachTheUpstream(t *testing.T) {
 	t.Parallel()
-	names := []string{gateway.AttemptHeader, gateway.FenceHeader}
+	names := []string{idemheader.Attempt, idemheader.Fence}
 	for name, c := range map[string]struct {
 		key, body string
 		trailers  bool
@@ -528,14 +529,14 @@ func TestForgedLeaseFieldsAreRemovedBeforeTheBody(t *testing.T) {
 	e := setUp(t, "refuse")
 	e.deaf, e.hides = true, true
 	e.upstream = func(m *message) *message {
-		if got := m.header.Get(gateway.FenceHeader); got != "" {
+		if got := m.header.Get(idemheader.Fence); got != "" {
 			t.Errorf("the fence is %q", got)
 		}
 		return &message{header: http.Header{":status": {"200"}}, body: "done"}
 	}
 	in := post("k", "")
 	in.trailer = http.Header{"X-Sum": {"7"}}
-	in.header.Set(gateway.FenceHeader, "88")
+	in.header.Set(idemheader.Fence, "88")
 	if _, err := e.call(in); status.Code(err) != codes.Aborted || e.runs.Load() != 1 {
 		t.Errorf("%v, and the upstream got %d requests", err, e.runs.Load())
 	}

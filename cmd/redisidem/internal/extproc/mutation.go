@@ -7,7 +7,7 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extproc "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
-	"github.com/redisidem/redisidem/cmd/redisidem/internal/gateway"
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // common is the answer that lets Envoy continue, with changed header fields.
@@ -16,7 +16,7 @@ func common(fields *extproc.HeaderMutation) *extproc.CommonResponse {
 }
 
 // leaseNames are the fields that describe the lease of a request to the upstream.
-var leaseNames = []string{gateway.AttemptHeader, gateway.FenceHeader}
+var leaseNames = []string{idemheader.Attempt, idemheader.Fence}
 
 // withoutLease returns the change that removes the fields of a lease. The upstream trusts them, so
 // those of a client must not reach it.

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 func TestUpstreamGetsAttemptAndFence(t *testing.T) {
@@ -38,7 +40,7 @@ func TestForgedLeaseFieldsInTrailersAreRemoved(t *testing.T) {
 	b := setUp(t, "defaults: {key: optional}", Unscoped)
 	b.answer(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		if r.Trailer.Get(AttemptHeader) != "" || r.Trailer.Get(FenceHeader) != "" || r.Trailer.Get("X-Sum") != r.Header.Get("X-Sum") {
+		if r.Trailer.Get(idemheader.Attempt) != "" || r.Trailer.Get(idemheader.Fence) != "" || r.Trailer.Get("X-Sum") != r.Header.Get("X-Sum") {
 			t.Errorf("%s %q: the upstream got the trailers %v", r.Method, r.Header.Get("Idempotency-Key"), r.Trailer)
 		}
 	})
@@ -48,7 +50,7 @@ func TestForgedLeaseFieldsInTrailersAreRemoved(t *testing.T) {
 			if key != "" {
 				r.Header.Set("Idempotency-Key", key)
 			}
-			r.Trailer = http.Header{AttemptHeader: {"77"}, FenceHeader: {"88"}}
+			r.Trailer = http.Header{idemheader.Attempt: {"77"}, idemheader.Fence: {"88"}}
 			if sum != "" {
 				r.Header.Set("X-Sum", sum)
 				r.Trailer.Set("X-Sum", sum)
