@@ -135,6 +135,21 @@ type observed struct {
 
 func (m *observed) Count(r httpidem.Result) int64 { return m.counts[r].Load() }
 
+// awaitCount waits until a result was observed n times. A client may read the end of an answer that
+// a handler sends by itself, and even be answered again, before the middleware observes it.
+func (m *observed) awaitCount(t *testing.T, r httpidem.Result, n int64) {
+	t.Helper()
+	for range 2000 {
+		if m.Count(r) >= n {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if got := m.Count(r); got != n {
+		t.Errorf("%s was observed %d times, want %d", r, got, n)
+	}
+}
+
 // middleware makes a middleware on a fresh service.
 func (s *store) middleware(cfg *httpidem.Config) *observed {
 	s.Helper()

@@ -59,9 +59,8 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 				}
 			}
 			h.ran(t, 1)
-			if m.Count(httpidem.ResultNotKept) != 1 || m.Count(httpidem.ResultGone) != 2 {
-				t.Errorf("not kept: %d, gone: %d", m.Count(httpidem.ResultNotKept), m.Count(httpidem.ResultGone))
-			}
+			m.awaitCount(t, httpidem.ResultNotKept, 1)
+			m.awaitCount(t, httpidem.ResultGone, 2)
 			wantStatus(t, post(t, server.URL, "k", "other"), http.StatusUnprocessableEntity)
 			if strings.Contains(s.redis.Dump(), c.first) && len(c.first) > 1 {
 				t.Error("the answer is in the store")
