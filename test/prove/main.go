@@ -9,8 +9,8 @@
 // A rung is one kind of proof: a package of tests beside this one, or the fuzz targets of all
 // packages. The documentation of each package says what it proves, which flags it has, and how to
 // repeat a failure. Rungs run one after the other, because most of them use the whole machine. If a
-// rung fails, its output is printed and the exit status is 1. The rungs need redis-server, spin and
-// gcc.
+// rung fails, its output is printed and the exit status is 1. The rungs need the programs that
+// scripts/install-programs.sh installs, and one of them needs root.
 package main
 
 import (

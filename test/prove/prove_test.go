@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"slices"
 	"testing"
@@ -25,6 +26,23 @@ func TestEveryRungIsThere(t *testing.T) {
 		isRung := slices.ContainsFunc(tests, func(r test) bool { return r.name == f.Name() && r.script == "" })
 		if f.IsDir() && !isRung && f.Name() != "internal" && f.Name() != "prove" {
 			t.Errorf("%s is not a rung", f.Name())
+		}
+	}
+}
+
+// TestEachNightHasEveryRung compares the jobs of the nightly workflow with the rungs. A job ends
+// after six hours at the latest, and gets the time to install what its rung needs.
+func TestEachNightHasEveryRung(t *testing.T) {
+	workflow, err := os.ReadFile("../../.github/workflows/nightly.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "rung: [" + names() + "]"; !bytes.Contains(workflow, []byte(want)) {
+		t.Errorf("the workflow lacks %q", want)
+	}
+	for _, r := range tests {
+		if r.limit[1] > 320*time.Minute {
+			t.Errorf("%s may take %v a night", r.name, r.limit[1])
 		}
 	}
 }
