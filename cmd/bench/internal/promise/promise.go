@@ -64,10 +64,10 @@ func check(ctx context.Context, server *target.Server, kind contender.Kind, pref
 		return fmt.Errorf("one request at once: %w", err)
 	}
 	expire := func(ctx context.Context) error { return server.Expire(ctx, prefix) }
-	if p.LateFirst, err = expiry(ctx, all, expire, true); err != nil {
+	if p.LateFirst, err = expiries(ctx, all, expire, true); err != nil {
 		return fmt.Errorf("expired lease, late worker first: %w", err)
 	}
-	if p.LateLast, err = expiry(ctx, all, expire, false); err != nil {
+	if p.LateLast, err = expiries(ctx, all, expire, false); err != nil {
 		return fmt.Errorf("expired lease, late worker last: %w", err)
 	}
 	return nil

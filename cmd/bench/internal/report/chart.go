@@ -18,7 +18,7 @@ type chart struct {
 	Rows   []row
 	Lines  []line
 	Key    []key
-	Refer  *reference
+	Refer  float64 // where the line is that values are compared with; 0: none
 }
 
 // Width returns the width of the drawing.
@@ -38,12 +38,6 @@ type tick struct {
 	Text string
 	// Anchor is the alignment of the text at the tick: start, middle or end.
 	Anchor string
-}
-
-// reference is a line that values are compared with.
-type reference struct {
-	At, From, To float64
-	Text         string
 }
 
 // key explains a shape.

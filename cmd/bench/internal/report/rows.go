@@ -101,7 +101,7 @@ func ratios(points []*result.Point, cast map[string]look) *chart {
 	c.Note = "Of samples of the same repetition: the middle, with the lowest and the highest."
 	s, ticks := logarithmic(low, high, edge, width-edge)
 	c.X = newAxis(s, ticks, 44, func(f float64) string { return short(f) + thin + "×" })
-	c.Refer = &reference{At: s.at(1), From: 2, To: c.Height - footer}
+	c.Refer = s.at(1)
 	for i, p := range shown {
 		r := newRow(i, p, cast[p.Contender])
 		r.Value = times(p.Ratio.Median)

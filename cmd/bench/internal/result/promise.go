@@ -11,7 +11,8 @@ type Promise struct {
 	Runs    int `json:"runs"`
 	Answers int `json:"answers"`
 	// LateFirst and LateLast are what became of a worker whose lease ended during its work, while
-	// another worker had the request: when it was ready before the other one, and after it.
+	// another worker had the request: when it was ready before the other one, and after it. Each is
+	// the worst of several tries.
 	LateFirst Late `json:"late_first,omitempty"`
 	LateLast  Late `json:"late_last,omitempty"`
 	// Error is the reason why there is no result. Skipped reports whether the contender could not
