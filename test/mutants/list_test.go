@@ -703,4 +703,12 @@ var mutants = []mutant{
 
 		killer: "TestRelayKeepsTheOrderOfEachKey",
 	},
+	{
+		name: "freshanswers", // a duplicate of a message gets other answers than the message
+		file: "contrib/watermillidem/produced.go",
+		old:  "message.NewMessage(uuid, p.Payload)",
+		new:  "message.NewMessage(uuid+\"-again\", p.Payload)",
+
+		killer: "TestEachMessageIsHandledOnceByCompetingConsumers", rung: "consumer",
+	},
 }
