@@ -7,7 +7,8 @@
 // with a Watermill router are killed again and again: one process at a time, or two that compete,
 // some of which are stopped for longer than their lease. Each message is answered by a message with
 // a fresh UUID, so that a second answer to the same message would be seen. The processes write down
-// each run of the handler.
+// each run of the handler. In another test the handler is a stage of package sqlidem, which writes
+// a row for each message.
 //
 //	go test -count=1 -v ./test/consumer -size change  # 10,000 messages, a kill each second
 package consumer
@@ -38,7 +39,7 @@ const (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	child.Main(m, map[string]func(){"worker": work})
+	child.Main(m, map[string]func(){"worker": work, "booker": book})
 }
 
 // TestEachMessageIsHandledOnceByKilledConsumers publishes messages, a fifth of them twice, and

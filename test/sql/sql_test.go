@@ -29,7 +29,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -129,11 +128,11 @@ func work() {
 	db := sqltest.OpenWith(stdlib.GetDefaultDriver(), os.Getenv(postgresVariable), func(_ context.Context, _ driver.Conn, commit func() error) error {
 		dies := commits.Add(1) == death
 		if dies && before {
-			die()
+			child.Die()
 		}
 		err := commit()
 		if dies {
-			die()
+			child.Die()
 		}
 		return err
 	})
@@ -185,12 +184,6 @@ func expected(err error) bool {
 		}
 	}
 	return false
-}
-
-// die ends the process as kill -9 does.
-func die() {
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {}
 }
 
 // world has the servers of a test.
