@@ -711,4 +711,12 @@ var mutants = []mutant{
 
 		killer: "TestEachMessageIsHandledOnceByCompetingConsumers", rung: "consumer",
 	},
+	{
+		name: "sqlrelays", // a relay does not wait until the lease of another one has ended
+		file: "contrib/sqlidem/relay.go",
+		old:  "(owner = ? OR expires_at <= {now})",
+		new:  "(owner = ? OR expires_at > 0 OR expires_at <= {now})",
+
+		killer: "TestKilledRelaysPublishEachEventInOrder", rung: "sql",
+	},
 }

@@ -11,6 +11,8 @@
 // each stage, and for the undo if it has failed, and all answers of a key are the same. In a
 // second test a proxy loses COMMITs and their replies.
 //
+// In a third test two relays at a time publish the events of an outbox, and are killed and stopped.
+//
 //	go test -count=1 -v ./test/sql -size change
 //	go test -count=1 -v -timeout 1h ./test/sql -size release  # 2,000 kills, 1,000 lost replies
 package sql
@@ -62,7 +64,7 @@ var request = redisidem.Request{Method: "POST", Path: "/orders"}
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	flag.Parse()
-	child.Main(m, map[string]func(){"worker": work})
+	child.Main(m, map[string]func(){"worker": work, "relay": relay})
 }
 
 // quiet stops go-redis from logging connections that are broken on purpose.
@@ -198,7 +200,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{redis: rediscase.Server(t).Addr(), postgres: sqltest.Postgres(t)}
+	return newWorldOn(t, rediscase.Server(t).Addr())
+}
+
+// newWorldOn makes a world with a database of its own on a Redis server.
+func newWorldOn(t *testing.T, addr string) *world {
+	t.Helper()
+	w := &world{redis: addr, postgres: sqltest.Postgres(t)}
 	var err error
 	if w.db, err = sql.Open("pgx", w.postgres.PostgresURL()); err != nil {
 		t.Fatal(err)
