@@ -21,6 +21,12 @@
 // that goes to two handlers is handled once by each. The key is the UUID of the message, which the
 // producer must choose: the same for a message that it sends again.
 //
+// # Acknowledgements
+//
+// The subscriber must leave a message unacknowledged until its handler has returned. With NATS
+// JetStream, give nats.ManualAck() to the subscriber: without it nats.go acknowledges a message
+// when its handler takes longer than AckWaitTimeout, and the message is lost if the handler fails.
+//
 // # Order of middleware
 //
 // Add it before middleware.Retry and middleware.Timeout, so that these run inside: tries under one

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/redisidem/redisidem/test/internal/child"
 )
 
 // orders are the instructions of a worker's process.
@@ -64,16 +65,11 @@ func (d *death) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 func (d *death) around(send func() error) error {
 	due := d.sent.Add(1) == d.at
 	if due && d.at%2 == 0 {
-		die()
+		child.Die()
 	}
 	err := send()
 	if due {
-		die()
+		child.Die()
 	}
 	return err
-}
-
-func die() {
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {}
 }

@@ -703,4 +703,20 @@ var mutants = []mutant{
 
 		killer: "TestRelayKeepsTheOrderOfEachKey",
 	},
+	{
+		name: "freshanswers", // a duplicate of a message gets other answers than the message
+		file: "contrib/watermillidem/produced.go",
+		old:  "message.NewMessage(uuid, p.Payload)",
+		new:  "message.NewMessage(uuid+\"-again\", p.Payload)",
+
+		killer: "TestEachMessageIsHandledOnceByCompetingConsumers", rung: "consumer",
+	},
+	{
+		name: "sqlrelays", // a relay does not wait until the lease of another one has ended
+		file: "contrib/sqlidem/relay.go",
+		old:  "(owner = ? OR expires_at <= {now})",
+		new:  "(owner = ? OR expires_at > 0 OR expires_at <= {now})",
+
+		killer: "TestKilledRelaysPublishEachEventInOrder", rung: "sql",
+	},
 }

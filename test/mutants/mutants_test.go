@@ -1,6 +1,5 @@
 // Package mutants tests the tests. It builds the library with one defect at a time, such as a
-// developer could make. The simulation of package sim, or a named test of package redisidem, must
-// find each defect.
+// developer could make. The simulation of package sim, or a named test, must find each defect.
 //
 // A defect replaces a piece of text in one file, through the go command's -overlay, so that the
 // sources stay as they are. A mutant fails the test if its text does not occur exactly once, if it
@@ -34,6 +33,7 @@ type mutant struct {
 	file     string // relative to the root of the repository
 	old, new string
 	killer   string // the test of package redisidem, or of the module in contrib, that must fail; "": the simulation
+	rung     string // the folder of test in which the killer is, if it is in another package than these
 	hangs    bool   // the defect causes a panic or an endless history, which counts as found
 }
 
@@ -100,11 +100,13 @@ func (m mutant) test(t *testing.T, seed uint64, limit int) ([]byte, error) {
 	}
 	binary := filepath.Join(t.TempDir(), "mutant.test")
 	folder := filepath.Join(root, "test", "sim")
-	if m.killer != "" {
+	switch {
+	case m.rung != "":
+		folder = filepath.Join(root, "test", m.rung)
+	case m.killer != "" && strings.HasPrefix(m.file, "contrib/"):
+		folder = filepath.Join(root, filepath.Dir(m.file))
+	case m.killer != "":
 		folder = filepath.Join(root, "redisidem")
-		if strings.HasPrefix(m.file, "contrib/") {
-			folder = filepath.Join(root, filepath.Dir(m.file))
-		}
 	}
 	m.build(t, root, folder, binary)
 

@@ -36,7 +36,7 @@ var tests = []test{
 	{name: "crash", limit: [...]time.Duration{5 * time.Minute, time.Hour, 5 * time.Hour}},
 	{name: "outbox", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, 2 * time.Hour}},
 	{name: "sql", limit: [...]time.Duration{5 * time.Minute, 30 * time.Minute, 30 * time.Minute}},
-	{name: "consumer", limit: [...]time.Duration{5 * time.Minute, 5 * time.Minute, 20 * time.Minute}},
+	{name: "consumer", limit: [...]time.Duration{5 * time.Minute, 10 * time.Minute, 30 * time.Minute}},
 	{name: "completer", limit: [...]time.Duration{5 * time.Minute, 20 * time.Minute, time.Hour}},
 	{name: "operator", limit: [...]time.Duration{5 * time.Minute, 30 * time.Minute, 30 * time.Minute}},
 	{name: "console", limit: [...]time.Duration{5 * time.Minute, 5 * time.Minute, 5 * time.Minute}},

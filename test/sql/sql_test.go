@@ -11,6 +11,8 @@
 // each stage, and for the undo if it has failed, and all answers of a key are the same. In a
 // second test a proxy loses COMMITs and their replies.
 //
+// In a third test two relays at a time publish the events of an outbox, and are killed and stopped.
+//
 //	go test -count=1 -v ./test/sql -size change
 //	go test -count=1 -v -timeout 1h ./test/sql -size release  # 2,000 kills, 1,000 lost replies
 package sql
@@ -29,7 +31,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ var request = redisidem.Request{Method: "POST", Path: "/orders"}
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
 	flag.Parse()
-	child.Main(m, map[string]func(){"worker": work})
+	child.Main(m, map[string]func(){"worker": work, "relay": relay})
 }
 
 // quiet stops go-redis from logging connections that are broken on purpose.
@@ -129,11 +130,11 @@ func work() {
 	db := sqltest.OpenWith(stdlib.GetDefaultDriver(), os.Getenv(postgresVariable), func(_ context.Context, _ driver.Conn, commit func() error) error {
 		dies := commits.Add(1) == death
 		if dies && before {
-			die()
+			child.Die()
 		}
 		err := commit()
 		if dies {
-			die()
+			child.Die()
 		}
 		return err
 	})
@@ -187,12 +188,6 @@ func expected(err error) bool {
 	return false
 }
 
-// die ends the process as kill -9 does.
-func die() {
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {}
-}
-
 // world has the servers of a test.
 type world struct {
 	redis    string
@@ -205,7 +200,13 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{redis: rediscase.Server(t).Addr(), postgres: sqltest.Postgres(t)}
+	return newWorldOn(t, rediscase.Server(t).Addr())
+}
+
+// newWorldOn makes a world with a database of its own on a Redis server.
+func newWorldOn(t *testing.T, addr string) *world {
+	t.Helper()
+	w := &world{redis: addr, postgres: sqltest.Postgres(t)}
 	var err error
 	if w.db, err = sql.Open("pgx", w.postgres.PostgresURL()); err != nil {
 		t.Fatal(err)
@@ -344,7 +345,8 @@ func TestKilledWorkersWriteEachRowOnce(t *testing.T) {
 	if n := w.rows(t, "SELECT COUNT(*) FROM business"); n != rows {
 		t.Errorf("seed %d: %d rows of %d keys, want %d", seed, n, keys, rows)
 	}
-	if len(answers) < kills/2 || given < 2*len(answers) || kills >= 100 && flushes.Load() == 0 {
+	// A few workers on a busy machine may answer little, so this is for the larger sizes.
+	if given == 0 || kills >= 100 && (len(answers) < kills/2 || given < 2*len(answers) || flushes.Load() == 0) {
 		t.Errorf("too little has happened for this to show anything: %d keys were answered %d times, %d times Redis lost its data", len(answers), given, flushes.Load())
 	}
 	rung.Figure(t, "R20", "%d workers killed in %.0f s over PostgreSQL and Redis, two at a time on the same keys, %d stopped past their lease, %d times FLUSHALL; "+

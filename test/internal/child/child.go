@@ -166,6 +166,12 @@ func (p *Process) Stop() error {
 // Continue resumes a stopped child.
 func (p *Process) Continue() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
 
+// Die ends this process as kill -9 does.
+func Die() {
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}
+
 // Tell sends a line to the parent.
 func Tell(line string) { fmt.Println(line) }
 
