@@ -149,7 +149,7 @@ func (c *stripeCase) call(call stripeCall, requests int) (a stripeAnswer) {
 		c.Fatal(err)
 	}
 	made := 0
-	for range 100 { // the log may be behind
+	for range 1000 { // the log may be behind
 		if made = c.requests() - before; made >= requests {
 			break
 		}
