@@ -70,7 +70,7 @@ func TestClaimThatTooFewReplicasHaveDoesNotCount(t *testing.T) {
 	server := rediscase.Server(t)
 	raw := server.Client()
 	t.Cleanup(func() { _ = raw.Close() })
-	strict := serviceOn(t, options(server.Addr(), 3), redisidem.Config{Durability: 1, Timeout: time.Second})
+	strict := serviceOn(t, options(server.Addr(), 3), redisidem.Config{Durability: 1, Timeout: 2 * time.Second})
 	plain := serviceOn(t, options(server.Addr(), 3), redisidem.Config{Timeout: 5 * time.Second})
 	flow := mustFlow(t, cart(func(c *redisidem.FlowConfig) { c.RecoverAfter, c.MaxAttempts = time.Millisecond, 1 }))
 	for range 3 {

@@ -308,13 +308,11 @@ func TestClaimThatComesAfterItsAbandonTakesNothing(t *testing.T) {
 func TestFormerMasterRefusesNoClaim(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
-	client, admin := server.Client(), server.Client()
-	t.Cleanup(func() { _, _ = client.Close(), admin.Close() })
-	svc, err := redisidem.New(client, &redisidem.Config{Namespace: freshNamespace(), Timeout: 500 * time.Millisecond, CommitRetry: -1})
-	mustBe(t, err, nil)
-	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
-	sc := svc.Scope("a")
-	_, err = sc.Do(ctx, "finished", request, finish("done"))
+	admin := server.Client()
+	t.Cleanup(func() { _ = admin.Close() })
+	cfg := redisidem.Config{Namespace: freshNamespace(), Timeout: 5 * time.Second, CommitRetry: -1}
+	sc := serviceOn(t, options(server.Addr(), 3), cfg).Scope("a")
+	_, err := sc.Do(ctx, "finished", request, finish("done"))
 	mustBe(t, err, nil)
 	old := start(t, sc, "moved")
 	_, err = sc.WorkStage(ctx, old, outcome(redisidem.Advance("two")))
@@ -325,6 +323,8 @@ func TestFormerMasterRefusesNoClaim(t *testing.T) {
 	flow := mustFlow(t, cart())
 
 	mustBe(t, admin.Do(ctx, "REPLICAOF", "127.0.0.1", "1").Err(), nil)
+	cfg.Timeout = 500 * time.Millisecond // each claim takes as long
+	sc = serviceOn(t, options(server.Addr(), 3), cfg).Scope("a")
 	other := request
 	other.Path = "/other"
 	for name, claim := range map[string]func() error{

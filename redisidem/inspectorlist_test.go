@@ -143,7 +143,7 @@ func TestListIsOfItsNamespace(t *testing.T) {
 func TestListEndsWhenItsServerGoesAway(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
-	cfg := &redisidem.Config{Timeout: time.Second}
+	cfg := &redisidem.Config{Timeout: 3 * time.Second}
 	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), cfg)
 	mustBe(t, err, nil)
 	t.Cleanup(func() { _ = svc.Close(ctx) })

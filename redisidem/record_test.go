@@ -331,7 +331,7 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 		for _, stored := range []string{"advanced", "finished"} {
 			t.Run(d.name+" "+stored, func(t *testing.T) {
 				onEveryServer(t, func(t *testing.T, e *env) {
-					svc := e.service(func(c *redisidem.Config) { c.Timeout = 10 * time.Second })
+					svc := e.service(func(c *redisidem.Config) { c.Timeout = time.Minute })
 					sc, raw := svc.Scope("a"), e.client()
 					key := start(t, sc, "k")
 					outcome := redisidem.Advance("next")
@@ -381,8 +381,8 @@ func TestS8_DamagedRecordIsNeitherAbsentNorOverwritten(t *testing.T) {
 							t.Error("WorkStage returns no key")
 						}
 					}
-					if took := time.Since(began); took > 5*time.Second {
-						t.Errorf("refused after %v, want at most %v", took, 5*time.Second)
+					if took := time.Since(began); took > 20*time.Second { // much less than a timeout
+						t.Errorf("refused after %v, want at most %v", took, 20*time.Second)
 					}
 
 					mustBe(t, svc.Close(ctx), nil) // which waits for the background
@@ -428,7 +428,7 @@ func TestRecordWhoseExpiryWasTakenIsKept(t *testing.T) {
 			sc := e.service(func(c *redisidem.Config) {
 				c.CacheBytes = 1 << 20
 				if durable {
-					c.CacheBytes, c.Durability, c.Timeout = 0, 1, time.Second
+					c.CacheBytes, c.Durability, c.Timeout = 0, 1, 3*time.Second
 				}
 			}).Scope("a")
 			for _, ask := range []func() (*redisidem.Key, error){

@@ -181,7 +181,7 @@ func recordOf(e *env, client *redis.Client, value string) map[string]string {
 
 func TestOutageIsBounded(t *testing.T) {
 	t.Parallel()
-	const timeout, grace, tries = 300 * time.Millisecond, 50 * time.Millisecond, 5
+	const timeout, grace, tries = 300 * time.Millisecond, 50 * time.Millisecond, 20
 	refused := rediscase.Server(t)
 	hole := rediscase.BlackHole(t)
 	stalled := rediscase.Server(t)

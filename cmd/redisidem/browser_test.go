@@ -53,8 +53,7 @@ func TestPageOfAnotherOriginReadsTheFields(t *testing.T) {
 	up := newUpstream(t, nil)
 	site := httptest.NewUnstartedServer(nil)
 	origin := "http://" + site.Listener.Addr().String()
-	p := start(t, rediscase.Server(t).Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--cors-origin", origin,
-		"--redis-timeout", "5s")
+	p := start(t, rediscase.Server(t).Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--cors-origin", origin)
 	site.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		if _, err := fmt.Fprintf(w, page, p.url); err != nil {

@@ -39,7 +39,7 @@ func newClientsCase(t *testing.T, routes, folder string, args ...string) *client
 	if err := os.WriteFile(file, []byte(routes), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.gateway = start(t, rediscase.Server(t).Addr(), "--upstream", up.URL, "--scope", "unscoped", "--config", file, "--redis-timeout", "5s")
+	c.gateway = start(t, rediscase.Server(t).Addr(), "--upstream", up.URL, "--scope", "unscoped", "--config", file)
 	c.proxy = tcpproxy.Start(t, strings.TrimPrefix(c.gateway.url, "http://"))
 	c.client = nodetest.Start(t, folder, append([]string{"http://" + c.proxy.Addr()}, args...)...)
 	return c

@@ -51,7 +51,7 @@ func TestGatewayEncrypts(t *testing.T) {
 	t.Parallel()
 	redis := miniredis.RunT(t)
 	up := newUpstream(t, nil)
-	base := []string{"--upstream", up.URL, "--scope", "unscoped", "--redis-timeout", "5s", "--ready-without-redis", "always"}
+	base := []string{"--upstream", up.URL, "--scope", "unscoped", "--ready-without-redis", "always"}
 	with := func(more ...string) *process { return start(t, redis.Addr(), append(base, more...)...) }
 	if got := mustPost(t, with().url, "plain"); got.body != "order 1" {
 		t.Fatalf("%+v", got)

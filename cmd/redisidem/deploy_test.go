@@ -161,7 +161,7 @@ func TestAlertsHaveARunbook(t *testing.T) {
 func TestMetricsOfTheRulesExist(t *testing.T) {
 	t.Parallel()
 	addr := rediscase.Server(t).Addr()
-	p := start(t, addr, "--upstream", newUpstream(t, nil).URL, "--scope", "unscoped", "--redis-timeout", "5s")
+	p := start(t, addr, "--upstream", newUpstream(t, nil).URL, "--scope", "unscoped")
 	mustPost(t, p.url, "k")
 	dieAsDeadLetter(t, addr)
 	status, text := get(t, p.admin+"/metrics")

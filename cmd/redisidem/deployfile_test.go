@@ -59,7 +59,7 @@ func TestRedisConfiguration(t *testing.T) {
 		t.Errorf("without a user the check prints\n%s", text)
 	}
 
-	p := start(t, "app:change-me-app@"+addr, "--upstream", newUpstream(t, nil).URL, "--scope", "unscoped", "--redis-timeout", "5s")
+	p := start(t, "app:change-me-app@"+addr, "--upstream", newUpstream(t, nil).URL, "--scope", "unscoped")
 	mustPost(t, p.url, "k")
 	if list := command(t, "operator:change-me-operator@"+addr, "", "keys", "list"); !strings.Contains(list, "finished") {
 		t.Errorf("the operator's list is\n%s", list)

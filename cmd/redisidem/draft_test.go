@@ -53,7 +53,7 @@ func TestDraft(t *testing.T) {
 		t.Cleanup(up.Close)
 		store := rediscase.Proxy(t, redis.Addr())
 		p := start(t, store.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--config", file, "--policy-url="+o.PolicyURL,
-			"--namespace", "draft-"+rand.Text(), "--redis-timeout", "5s")
+			"--namespace", "draft-"+rand.Text())
 		return &httpclause.Target{
 			URL: p.url, As: func(r *http.Request, name string) { r.Header.Set("X-Tenant", name) },
 			StoreCalls: func() int { return int(store.Requests()) },

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,8 +62,11 @@ type process struct {
 // start starts a gateway, and waits until it serves. Without a Redis it has one inside.
 func start(t *testing.T, redis string, args ...string) *process {
 	t.Helper()
-	args = append([]string{"gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)
-	p := &process{Cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})} //nolint:gosec // this very binary
+	all := []string{"gateway", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}
+	if !slices.Contains(args, "--redis-timeout") {
+		all = append(all, "--redis-timeout", "5s") // the machine may be busy
+	}
+	p := &process{Cmd: exec.Command(os.Args[0], append(all, args...)...), ended: make(chan struct{})} //nolint:gosec // this very binary
 	p.Env = append(os.Environ(), program+"=1")
 	url := inMemory
 	if redis != "" {
@@ -204,7 +208,7 @@ func TestTwoHundredRequestsToTwoGatewaysAreOne(t *testing.T) {
 			t.Parallel()
 			hold := make(chan struct{})
 			up := newUpstream(t, hold)
-			args := []string{"--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "5s"}
+			args := []string{"--upstream", up.URL, "--scope", "header:X-Tenant"}
 			if waits {
 				args = append(args, "--config", waiting(t))
 			}
@@ -274,7 +278,7 @@ func TestKilledGatewayLeavesItsKeyToTheOther(t *testing.T) {
 			}
 			const lease = time.Second
 			args := []string{
-				"--upstream", up.URL, "--scope", "header:X-Tenant", "--config", file, "--lease", lease.String(), "--redis-timeout", "5s",
+				"--upstream", up.URL, "--scope", "header:X-Tenant", "--config", file, "--lease", lease.String(),
 			}
 			first, second := start(t, redis.Addr(), args...), start(t, redis.Addr(), args...)
 			key := "k-" + rand.Text()
@@ -292,7 +296,7 @@ func TestKilledGatewayLeavesItsKeyToTheOther(t *testing.T) {
 				t.Fatal("the killed gateway has answered")
 			}
 			var got answer
-			for time.Since(killed) < 10*time.Second {
+			for time.Since(killed) < 20*time.Second {
 				if got = mustPost(t, second.url, key); got.status != 409 {
 					break
 				}
@@ -303,7 +307,7 @@ func TestKilledGatewayLeavesItsKeyToTheOther(t *testing.T) {
 			}
 			stuck := time.Since(killed)
 			t.Logf("the key was free after %v", stuck)
-			if got.status != want.status || want.body != "" && got.body != want.body || stuck > lease+time.Second {
+			if got.status != want.status || want.body != "" && got.body != want.body || stuck > lease+5*time.Second { // much less than the default
 				t.Errorf("the retry got %+v after %v", got, stuck)
 			}
 			if policy == "run" {
@@ -322,7 +326,7 @@ func TestClientThatLeavesGetsAReplayLater(t *testing.T) {
 	redis := rediscase.Server(t)
 	hold := make(chan struct{})
 	up := newUpstream(t, hold)
-	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--config", waiting(t), "--redis-timeout", "5s")
+	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--config", waiting(t))
 	ctx, leave := context.WithCancel(context.Background())
 	failed := make(chan error, 1)
 	go func() {
@@ -348,7 +352,7 @@ func TestGatewayEndsGracefully(t *testing.T) {
 	redis := rediscase.Server(t)
 	hold := make(chan struct{})
 	up := newUpstream(t, hold)
-	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "5s")
+	p := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant")
 	answers := make(chan answer, 1)
 	go func() {
 		a, err := post(context.Background(), http.DefaultClient, p.url, "k")
@@ -374,7 +378,7 @@ func TestGatewayEndsGracefully(t *testing.T) {
 	if err := p.Wait(); err != nil {
 		t.Errorf("the gateway ended with %v: %s", err, p.text())
 	}
-	q := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant", "--redis-timeout", "5s")
+	q := start(t, redis.Addr(), "--upstream", up.URL, "--scope", "header:X-Tenant")
 	if got := mustPost(t, q.url, "k"); !got.replayed {
 		t.Errorf("the retry through another gateway got %+v", got)
 	}
@@ -624,7 +628,7 @@ func TestCertificateIsTheScope(t *testing.T) {
 	ca.issue(t, "gateway").write(t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	up := newUpstream(t, nil)
 	p := start(t, rediscase.Server(t).Addr(), "--upstream", up.URL, "--scope", "certificate", "--tls-cert", filepath.Join(dir, "cert.pem"),
-		"--tls-key", filepath.Join(dir, "key.pem"), "--tls-client-ca", filepath.Join(dir, "ca.pem"), "--redis-timeout", "5s")
+		"--tls-key", filepath.Join(dir, "key.pem"), "--tls-client-ca", filepath.Join(dir, "ca.pem"))
 	client := func(own ...tls.Certificate) *http.Client {
 		pool := x509.NewCertPool()
 		pool.AddCert(ca.certificate)

@@ -30,7 +30,7 @@ func TestQuotaHoldsAcrossGateways(t *testing.T) {
 	}))
 	defer up.Close()
 	defer release()
-	args := []string{"--upstream", up.URL, "--scope", "header:X-Tenant", "--scope-in-flight", "40", "--redis-timeout", "5s"}
+	args := []string{"--upstream", up.URL, "--scope", "header:X-Tenant", "--scope-in-flight", "40"}
 	killed, stopped, third := start(t, redis.Addr(), args...), start(t, redis.Addr(), args...), start(t, redis.Addr(), args...)
 
 	ctx, leave := context.WithCancel(t.Context())

@@ -286,7 +286,8 @@ func TestGatewayReloads(t *testing.T) {
 	replaceFile(t, file, base+"defaults: {key: never}\n")
 	hangup()
 	eventually(t, "a failed reload", metric("redisidem_config_last_reload_successful 0"))
-	if got := status(client(ca)); got != 400 || !strings.Contains(p.text(), "gateway.yaml:5:12: defaults.key: must be") {
+	eventually(t, "its reason in the log", func() bool { return strings.Contains(p.text(), "gateway.yaml:5:12: defaults.key: must be") })
+	if got := status(client(ca)); got != 400 {
 		t.Errorf("after a failed reload the answer is %d", got)
 	}
 

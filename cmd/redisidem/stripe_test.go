@@ -149,7 +149,7 @@ func (c *stripeCase) call(call stripeCall, requests int) (a stripeAnswer) {
 		c.Fatal(err)
 	}
 	made := 0
-	for range 100 { // the log may be behind
+	for range 1000 { // the log may be behind
 		if made = c.requests() - before; made >= requests {
 			break
 		}
@@ -296,6 +296,8 @@ func TestStripeClientUnderstandsTheGateway(t *testing.T) {
 	t.Run("a request in flight", func(t *testing.T) {
 		c := c.in(t)
 		slow := nodetest.Start(t, "testdata/stripe-node", c.gateway.url)
+		executed := func() int { return strings.Count(c.gateway.text(), `"result":"executed"`) }
+		before := executed()
 		held := stripeCall{
 			"charges", "create", []any{map[string]any{"amount": 100, "description": "held"}}, stripeOptions{Key: "held", Retries: 8, Timeout: 400},
 		}
@@ -317,6 +319,8 @@ func TestStripeClientUnderstandsTheGateway(t *testing.T) {
 			}
 		}
 		c.ran("held", 1)
+		// Its line may come after the answers of the retries, and is not one of the next test.
+		eventually(t, "the request that was given up is in the log", func() bool { return executed() > before })
 	})
 	t.Run("Redis is away", func(t *testing.T) { // the last one
 		c := c.in(t)

@@ -16,7 +16,8 @@ import (
 // tutorial is docs/gateway-tutorial.md, with free ports in place of its own.
 type tutorial struct {
 	*testing.T
-	text string
+	text  string
+	ports map[string]net.Listener // that keep each of its addresses until a program is started there
 }
 
 func openTutorial(t *testing.T) *tutorial {
@@ -25,16 +26,17 @@ func openTutorial(t *testing.T) *tutorial {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(page)
+	p := &tutorial{t, string(page), make(map[string]net.Listener)}
 	for _, port := range []string{"9000", "8080", "8081"} {
 		listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		text = strings.ReplaceAll(text, "127.0.0.1:"+port, listener.Addr().String())
-		_ = listener.Close()
+		t.Cleanup(func() { _ = listener.Close() })
+		address := listener.Addr().String()
+		p.text, p.ports[address] = strings.ReplaceAll(p.text, "127.0.0.1:"+port, address), listener
 	}
-	return &tutorial{t, text}
+	return p
 }
 
 // block returns the code block of a language that contains some text.
@@ -49,9 +51,14 @@ func (p *tutorial) block(language, contains string) string {
 	return ""
 }
 
-// run starts a program of the page, which ends with the test.
-func (p *tutorial) run(cmd *exec.Cmd, url string) {
+// run starts a program of the page, which ends with the test. It serves at these addresses, the
+// first of which must answer.
+func (p *tutorial) run(cmd *exec.Cmd, addresses ...string) {
 	p.Helper()
+	for _, address := range addresses {
+		_ = p.ports[address].Close()
+	}
+	url := "http://" + addresses[0]
 	var log strings.Builder
 	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = &log, &log, dieWithParent()
 	if err := cmd.Start(); err != nil {
@@ -94,14 +101,15 @@ func TestGatewayTutorial(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	address := regexp.MustCompile(`ListenAndServe\("([^"]+)"`).FindStringSubmatch(p.text)[1]
-	p.run(exec.CommandContext(t.Context(), service), "http://"+address) //nolint:gosec // built above
+	p.run(exec.CommandContext(t.Context(), service), address) //nolint:gosec // built above
 
 	lines := strings.Split(strings.TrimSpace(p.block("sh", "redisidem gateway")), "\n")
 	args := strings.Fields(lines[len(lines)-1])[1:]
 	health := strings.Fields(p.block("sh", "redisidem health"))[1:]
-	gateway := exec.CommandContext(t.Context(), os.Args[0], append(args, "--admin-listen", strings.Split(health[1], "/")[2])...) //nolint:gosec // this very binary
+	admin := strings.Split(health[1], "/")[2]
+	gateway := exec.CommandContext(t.Context(), os.Args[0], append(args, "--admin-listen", admin)...) //nolint:gosec // this very binary
 	gateway.Env = append(os.Environ(), program+"=1")
-	p.run(gateway, "http://"+args[len(args)-1])
+	p.run(gateway, args[len(args)-1], admin)
 
 	var answers []string
 	for line := range strings.SplitSeq(strings.TrimSpace(p.block("sh", "-d coffee")+p.block("sh", "-d tea")), "\n") {

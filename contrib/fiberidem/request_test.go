@@ -209,8 +209,7 @@ func TestReadStreamKeepsTheConnection(t *testing.T) {
 	}
 }
 
-// exchange sends text over one connection, and returns the answers until the server closes it, or
-// sends nothing for a second.
+// exchange sends text over one connection, and returns the answers until the server closes it.
 func exchange(t *testing.T, address, text string) (answers []*http.Response) {
 	t.Helper()
 	u, err := url.Parse(address)
@@ -227,7 +226,7 @@ func exchange(t *testing.T, address, text string) (answers []*http.Response) {
 	}
 	from := bufio.NewReader(conn)
 	for {
-		if err := conn.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		a, err := http.ReadResponse(from, nil)

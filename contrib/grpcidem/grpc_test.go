@@ -293,7 +293,14 @@ func TestAnswersThatCannotBeKeptAreNotExecutedAgain(t *testing.T) {
 // key.
 func TestCallerThatLeavesWhileItWaitsHasRunNothing(t *testing.T) {
 	t.Parallel()
-	s := open(t, &grpcidem.Config{Wait: time.Minute})
+	arrived, ended := make(chan struct{}, 3), make(chan struct{}, 3)
+	s := openWith(t, &grpcidem.Config{Wait: time.Minute}, func(idem grpc.UnaryServerInterceptor) []grpc.UnaryServerInterceptor {
+		return []grpc.UnaryServerInterceptor{func(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+			arrived <- struct{}{}
+			defer func() { ended <- struct{}{} }()
+			return idem(ctx, req, info, h)
+		}}
+	})
 	begun, release := make(chan struct{}), make(chan struct{})
 	s.answer(func(context.Context, string) (string, error) {
 		close(begun)
@@ -303,15 +310,17 @@ func TestCallerThatLeavesWhileItWaitsHasRunNothing(t *testing.T) {
 	first := make(chan reply)
 	go func() { first <- s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a") }()
 	<-begun
+	<-arrived
 	leaving, leave := context.WithCancel(t.Context())
 	second := make(chan reply)
 	go func() { second <- s.order(leaving, "book", grpcidem.Key, "k", "caller", "a") }()
-	time.Sleep(100 * time.Millisecond) // it waits by now, or has left before it did
+	<-arrived
+	time.Sleep(100 * time.Millisecond) // it waits by now, or leaves before it does
 	leave()
 	if r := <-second; r.code != codes.Canceled {
 		t.Error(r.err)
 	}
-	time.Sleep(100 * time.Millisecond)
+	<-ended // the server has seen that it has left
 	close(release)
 	if r := <-first; r.code != codes.Unavailable {
 		t.Error(r.err)

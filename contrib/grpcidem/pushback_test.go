@@ -68,7 +68,7 @@ func TestRefusalsHaveAPushback(t *testing.T) {
 		}
 		return ms
 	}
-	s := open(t, &grpcidem.Config{MaxRetryAfter: 300 * time.Millisecond}, func(c *redisidem.Config) { c.Timeout = 100 * time.Millisecond; c.MaxValueBytes = 100 })
+	s := open(t, &grpcidem.Config{MaxRetryAfter: 300 * time.Millisecond}, func(c *redisidem.Config) { c.Timeout = 2 * time.Second; c.MaxValueBytes = 100 })
 	ctx := t.Context()
 	s.want(s.order(ctx, "book", grpcidem.Key, "k", "caller", "a"), codes.OK, "book 1", false)
 	s.answer(func(context.Context, string) (string, error) { return strings.Repeat("x", 200), nil })
@@ -141,7 +141,7 @@ func TestInterceptorAndServiceConfigDoNotMultiply(t *testing.T) {
 func TestClientFollowsThePushback(t *testing.T) {
 	t.Parallel()
 	s := open(t, nil)
-	intercept, err := grpcidem.UnaryClient(&grpcidem.ClientConfig{MinBackoff: time.Millisecond, Patience: time.Second})
+	intercept, err := grpcidem.UnaryClient(&grpcidem.ClientConfig{MinBackoff: time.Millisecond, Patience: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

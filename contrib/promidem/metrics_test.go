@@ -156,7 +156,7 @@ func TestDroppedCommitsWereCountedFromZero(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := setUp(t, nil)
 			svc, err := redisidem.OpenUnchecked("redis://"+w.redis.Addr(), &redisidem.Config{
-				Timeout: 100 * time.Millisecond, CommitRetry: c.retry, Observer: w.metrics, Lease: time.Minute,
+				Timeout: 2 * time.Second, CommitRetry: c.retry, Observer: w.metrics, Lease: time.Minute,
 			})
 			w.must(err)
 			before := w.scrape("redisidem_errors_total")

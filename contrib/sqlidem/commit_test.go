@@ -95,7 +95,7 @@ func TestUnknownCommitIsFoundOutByTheNextRun(t *testing.T) {
 			h.SetMaxOpenConns(1)
 			var runs atomic.Int64
 			sc, _, _ := scope(t)
-			store := db.storeOn(t, h, func(c *sqlidem.Config) { c.Timeout = 500 * time.Millisecond })
+			store := db.storeOn(t, h, func(c *sqlidem.Config) { c.Timeout = 2 * time.Second })
 			away = true
 			if _, err := sc.Do(t.Context(), "k", request, store.Stage(inserting(&runs))); !errors.Is(err, redisidem.ErrOutcomeUnknown) {
 				t.Errorf("the run got %v", err)

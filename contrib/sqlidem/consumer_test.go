@@ -15,7 +15,7 @@ import (
 // before Redis hears of it. The next delivery stores the outcome instead of giving the message up.
 func TestMessageWhoseWorkIsCommittedIsNoDeadLetter(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
-		_, dying, server := scope(t, func(c *redisidem.Config) { c.Timeout = 500 * time.Millisecond; c.CommitRetry = -1 })
+		_, dying, server := scope(t, func(c *redisidem.Config) { c.Timeout = 2 * time.Second; c.CommitRetry = -1 })
 		store := db.store(t)
 		var runs atomic.Int64
 		work := store.Stage(inserting(&runs))

@@ -120,7 +120,7 @@ func TestPruneInBatchesBesideWorkers(t *testing.T) {
 // batch of others. A key of another namespace stays as well.
 func TestPruneLeavesKeysThatRedisHas(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
-		sc, svc, server := scope(t, func(c *redisidem.Config) { c.Timeout = 200 * time.Millisecond })
+		sc, svc, server := scope(t, func(c *redisidem.Config) { c.Timeout = 2 * time.Second })
 		store := db.store(t)
 		var runs atomic.Int64
 		for _, key := range []string{"finished", "open"} {

@@ -43,7 +43,7 @@ func TestStageRunsOnceAlthoughRedisLosesItsData(t *testing.T) {
 
 func TestOutcomeThatRedisDidNotGetIsReturnedByTheNextRun(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
-		sc, _, server := scope(t, func(c *redisidem.Config) { c.Timeout = 50 * time.Millisecond; c.CommitRetry = -1 })
+		sc, _, server := scope(t, func(c *redisidem.Config) { c.Timeout = 2 * time.Second; c.CommitRetry = -1 })
 		client := server.Client()
 		var runs atomic.Int64
 		inner := db.store(t).Stage(inserting(&runs))
@@ -361,7 +361,7 @@ func TestTimeoutEndsATransaction(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
 		sc, _, _ := scope(t)
 		var runs atomic.Int64
-		store := db.store(t, func(c *sqlidem.Config) { c.Timeout = 300 * time.Millisecond })
+		store := db.store(t, func(c *sqlidem.Config) { c.Timeout = 2 * time.Second })
 		_, err := sc.Do(t.Context(), "k", request, store.Stage(func(ctx context.Context, tx *sql.Tx, _ *redisidem.Stage) (redisidem.Outcome, error) {
 			runs.Add(1)
 			if err := insert(ctx, tx, "k"); err != nil {

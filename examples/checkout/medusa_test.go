@@ -168,7 +168,7 @@ func TestStockClientsOnOneCart(t *testing.T) {
 		}
 		done <- a
 	}()
-	m.charged(cart)
+	awaitCharge(t, m.provider, cart)
 	second.orders(cart)
 	if a := <-done; a.Status != http.StatusOK || a.Value.Type != "order" {
 		t.Errorf("the first client got %+v", a)

@@ -152,12 +152,20 @@ func TestProviderThatIsSilentHasCharged(t *testing.T) {
 	for name, silence := range map[string]time.Duration{"until it hangs up": time.Millisecond, "until its caller does": time.Minute} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, pay := openBank(t, silence)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			made, err := pay.charge(ctx, charge{Key: "k", Fence: 1, FenceOf: "w", Order: "cart", Token: tokenTimeout, Cents: 1})
-			if !errors.Is(err, redisidem.ErrOutcomeUnknown) {
-				t.Error(made, err)
+			p, pay := openBank(t, silence)
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			ended := make(chan error, 1)
+			go func() {
+				_, err := pay.charge(ctx, charge{Key: "k", Fence: 1, FenceOf: "w", Order: "cart", Token: tokenTimeout, Cents: 1})
+				ended <- err
+			}()
+			awaitCharge(t, p, "cart")
+			if silence == time.Minute {
+				hangUp()
+			}
+			if err := <-ended; !errors.Is(err, redisidem.ErrOutcomeUnknown) {
+				t.Error(err)
 			}
 			if found, err := pay.find(t.Context(), charge{Key: "k", Fence: 1, FenceOf: "w"}); err != nil || found.State != stateCharged {
 				t.Error(found, err)

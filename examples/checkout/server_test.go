@@ -664,24 +664,24 @@ func (m *market) completeSlowly(cart, key string) <-chan response {
 		}
 		slow <- a
 	}()
-	m.charged(cart)
+	awaitCharge(m.T, m.provider, cart)
 	return slow
 }
 
-// charged waits until the provider has charged for a cart.
-func (m *market) charged(cart string) {
-	m.Helper()
+// awaitCharge waits until the provider has charged for a cart.
+func awaitCharge(t *testing.T, p *provider, cart string) {
+	t.Helper()
 	for range 4000 {
-		charged, _, err := m.provider.counts(m.Context(), cart)
+		charged, _, err := p.counts(t.Context(), cart)
 		if err != nil {
-			m.Fatal(err)
+			t.Fatal(err)
 		}
 		if charged == 1 {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	m.Fatal("the cart is not charged")
+	t.Fatal("the cart is not charged")
 }
 
 func TestSecondRequestGetsARetryAfter(t *testing.T) {
@@ -698,7 +698,7 @@ func TestSecondRequestGetsARetryAfter(t *testing.T) {
 
 func TestRequestsThatCannotBeServed(t *testing.T) {
 	t.Parallel()
-	m := newMarket(t, &redisidem.Config{Timeout: 300 * time.Millisecond})
+	m := newMarket(t, &redisidem.Config{Timeout: 2 * time.Second})
 	cart := m.fill(tokenOK, "book")
 	empty, err := m.shop.createCart(t.Context())
 	if err != nil {

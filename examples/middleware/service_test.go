@@ -33,7 +33,7 @@ func TestLostAnswerChargesOnce(t *testing.T) {
 	for _, router := range []string{"http", "chi"} {
 		t.Run(router, func(t *testing.T) {
 			t.Parallel()
-			svc, err := redisidem.Open(t.Context(), "redis://"+miniredis.RunT(t).Addr(), nil)
+			svc, err := redisidem.Open(t.Context(), "redis://"+miniredis.RunT(t).Addr(), &redisidem.Config{Timeout: 5 * time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}

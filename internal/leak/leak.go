@@ -14,7 +14,7 @@ import (
 )
 
 // patience is how long goroutines may take to end after the tests.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // Main runs the tests of a package, calls stop to end what they share, and ends the process. The
 // process fails if a test has failed or goroutines are left.

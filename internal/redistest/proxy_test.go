@@ -219,10 +219,14 @@ func TestDelayIsForEachAndNotForAll(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 	must(t, b.proxy.Resume())
-	began = time.Now()
-	c.ask("PING").expect("+PONG")
-	if took := time.Since(began); took >= 2*delay {
-		t.Errorf("without delay it took %v", took)
+	least := time.Hour // the machine may be busy with other tests
+	for i := 0; i < requests && least >= 2*delay; i++ {
+		began = time.Now()
+		c.ask("PING").expect("+PONG")
+		least = min(least, time.Since(began))
+	}
+	if least >= 2*delay {
+		t.Errorf("without delay it took %v", least)
 	}
 }
 

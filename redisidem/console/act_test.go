@@ -307,7 +307,7 @@ func TestRedisThatGoesAwayDuringAnAct(t *testing.T) {
 	for _, scope := range []string{"idle", "finished", "dead"} {
 		form.Add("target", shop.site().target(scope))
 	}
-	svc, err := redisidem.OpenUnchecked("redis://"+shop.server.Addr(), &redisidem.Config{Timeout: 100 * time.Millisecond})
+	svc, err := redisidem.OpenUnchecked("redis://"+shop.server.Addr(), &redisidem.Config{Timeout: 2 * time.Second})
 	shop.must(err)
 	t.Cleanup(func() { _ = svc.Close(context.Background()) })
 	shop.inspector = redisidem.NewInspector(svc)

@@ -123,7 +123,7 @@ func TestUnknownUsersSeeNothing(t *testing.T) {
 func TestRedisThatGoesAway(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	svc, err := redisidem.OpenUnchecked("redis://:passw0rd-of-redis@"+s.server.Addr(), &redisidem.Config{Timeout: 50 * time.Millisecond})
+	svc, err := redisidem.OpenUnchecked("redis://:passw0rd-of-redis@"+s.server.Addr(), &redisidem.Config{Timeout: time.Second})
 	s.must(err)
 	t.Cleanup(func() { _ = svc.Close(context.Background()) })
 	target := s.site().target("dead")

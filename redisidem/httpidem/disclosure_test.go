@@ -66,7 +66,7 @@ func TestS11_NothingSecretIsDisclosed(t *testing.T) {
 	s := newStore(t)
 	written := &trail{}
 	svc := s.service(redisidem.Config{
-		Timeout: 100 * time.Millisecond, Observer: written, Logger: slog.New(slog.NewTextHandler(written, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Timeout: 2 * time.Second, Observer: written, Logger: slog.New(slog.NewTextHandler(written, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	serveCanary := func(cfg httpidem.Config, h http.HandlerFunc) string {
 		cfg.Observer = written.observe

@@ -51,7 +51,7 @@ func TestRefusalsOfAnotherMiddlewareAreNeverStored(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				front, behind := newStore(t), newStore(t)
-				service := newMiddleware(t, behind.service(redisidem.Config{Timeout: 300 * time.Millisecond}), &c.cfg).Handler(created("order"))
+				service := newMiddleware(t, behind.service(redisidem.Config{Timeout: 2 * time.Second}), &c.cfg).Handler(created("order"))
 				if c.prepare != nil {
 					c.prepare(t, behind, service)
 				}

@@ -54,7 +54,7 @@ func TestUnknownCommit(t *testing.T) {
 		t.Run(fmt.Sprint("the real answer ", real), func(t *testing.T) {
 			t.Parallel()
 			s := newStore(t)
-			svc := s.service(redisidem.Config{Timeout: 100 * time.Millisecond})
+			svc := s.service(redisidem.Config{Timeout: 2 * time.Second}) // for the claim too, and the machine may be busy
 			m := newMiddleware(t, svc, &httpidem.Config{AnswerUnacknowledged: real})
 			h := counting(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Location", "/1")

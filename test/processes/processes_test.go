@@ -33,7 +33,7 @@ const (
 	processes   = 4
 	goroutines  = 25 // in each process
 	keys        = 50
-	shortLease  = 500 * time.Millisecond
+	shortLease  = 2 * time.Second
 	patience    = 20 * time.Second
 	frozenValue = "frozen"
 	earlier     = "earlier" // the recovery point that the sleeper commits before it sleeps
