@@ -5,7 +5,7 @@ set -euo pipefail
 
 # program=package
 programs=(redis-server=redis-server redis-cli=redis-tools spin=spin gcc=gcc chromium=chromium node=nodejs npm=npm
-  curl=curl make=make promtool=prometheus valgrind=valgrind groff=groff-base systemd-analyze=systemd
+  curl=curl make=make promtool=prometheus valgrind=valgrind groff=groff-base zsh=zsh systemd-analyze=systemd
   pg_ctlcluster=postgresql mariadbd=mariadb-server nats-server=nats-server)
 
 PATH=$PATH:/usr/sbin:/sbin # of servers, also for users other than root
