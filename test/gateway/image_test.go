@@ -4,10 +4,13 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,20 +75,58 @@ type clients struct {
 	tasks             sync.WaitGroup
 	end               context.CancelFunc
 	answered, retries atomic.Int64
+	reused            atomic.Int64 // requests on a connection that had one before
+	dropped           atomic.Int64 // connections that ended without Connection: close before
+	repeating         atomic.Int64 // clients that repeat a request now
 	failed            atomic.Int64
 }
 
-// startClients starts clients of a URL.
+// clientConn is a connection that counts if the other side ends it without notice.
+type clientConn struct {
+	net.Conn
+	noticed atomic.Bool
+	dropped *atomic.Int64
+}
+
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && !errors.Is(err, net.ErrClosed) && !c.noticed.Swap(true) {
+		c.dropped.Add(1)
+	}
+	return n, err
+}
+
+// dial connects a client.
+func (c *clients) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return &clientConn{Conn: conn, dropped: &c.dropped}, nil
+}
+
+// imageDrain is the drain_delay of the gateways.
+const imageDrain = time.Second
+
+// startClients starts clients of a URL. Half of them keep their connections, as usual, and pause
+// between their requests. They do not reuse a connection that was idle for about the drain_delay,
+// because it may be about to end.
 func startClients(t *testing.T, url string) *clients {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &clients{end: cancel}
 	t.Cleanup(c.stop)
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	for worker := range 8 {
+		keeps := worker%2 == 1
+		transport := &http.Transport{DialContext: c.dial, DisableKeepAlives: !keeps, IdleConnTimeout: imageDrain / 2}
+		client := &http.Client{Timeout: patience, Transport: transport}
 		c.tasks.Go(func() {
+			defer transport.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
 				c.send(client, url, fmt.Sprintf("image-%d-%d", worker, n))
+				if keeps {
+					time.Sleep(20 * time.Millisecond)
+				}
 			}
 		})
 	}
@@ -100,15 +141,27 @@ func (c *clients) stop() {
 
 // send sends a request until it is answered with 201, for a minute at most.
 func (c *clients) send(client *http.Client, url, key string) {
+	var conn *clientConn
+	trace := &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		conn, _ = got.Conn.(*clientConn)
+		if got.Reused {
+			c.reused.Add(1)
+		}
+	}}
+	ctx := httptrace.WithClientTrace(context.Background(), trace)
+	var repeats int64 // 1 once the request is repeated
+	defer func() { c.repeating.Add(-repeats) }()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url+"/orders", strings.NewReader(`{"cents":1200}`))
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/orders", strings.NewReader(`{"cents":1200}`))
 		if err != nil {
 			break
 		}
+		r.GetBody = nil // or the transport itself repeats a request with a key, which nothing would count
 		r.Header.Set("Idempotency-Key", `"`+key+`"`)
 		r.Header.Set("X-Tenant", "acme")
 		res, err := client.Do(r)
 		if err == nil {
+			conn.noticed.Store(res.Close)
 			_, err = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()
 			if err == nil && res.StatusCode == http.StatusCreated {
@@ -117,6 +170,10 @@ func (c *clients) send(client *http.Client, url, key string) {
 			}
 		}
 		c.retries.Add(1)
+		if repeats == 0 {
+			repeats = 1
+			c.repeating.Add(1)
+		}
 	}
 	c.failed.Add(1)
 }
@@ -130,7 +187,8 @@ func (c *clients) more(t *testing.T, answers int64) {
 
 // TestImageIsUpgradedUnderLoad runs the image's root file system. Two gateways of a version serve
 // behind a load balancer. One is killed, and its clients get their answers from the other one. Then
-// both are replaced by the next version, and no client even has to repeat a request.
+// both are replaced by the next version, and no client even has to repeat a request, whether it
+// keeps its connections or not.
 func TestImageIsUpgradedUnderLoad(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -146,9 +204,9 @@ listen: 127.0.0.1:0
 admin_listen: 127.0.0.1:0
 scope: header:X-Tenant
 lease: 1s
-drain_delay: 500ms
+drain_delay: %s
 routes: [{match: POST /orders, key: required, interrupted: run}]
-`, up.URL)
+`, up.URL, imageDrain)
 	versions := []image{newImage(t, "v0.1.0", config), newImage(t, "v0.1.1", config)}
 	for i, want := range []string{"redisidem  v0.1.0\n", "redisidem  v0.1.1\n"} {
 		if out, err := versions[i].command("version").Output(); err != nil || !strings.HasPrefix(string(out), want) {
@@ -170,7 +228,8 @@ routes: [{match: POST /orders, key: required, interrupted: run}]
 	gateways[0] = versions[0].start(t, redis)
 	b.add(t, gateways[0])
 	load.more(t, turn)
-	afterKill := load.retries.Load()
+	until(t, "no request waits for the killed gateway", func() bool { return load.repeating.Load() == 0 })
+	afterKill, reused, dropped := load.retries.Load(), load.reused.Load(), load.dropped.Load()
 
 	for i, old := range gateways {
 		gateways[i] = versions[1].start(t, redis)
@@ -185,6 +244,12 @@ routes: [{match: POST /orders, key: required, interrupted: run}]
 	}
 	if n := load.retries.Load() - afterKill; n > 0 {
 		t.Errorf("%d requests had to be repeated during the upgrade", n)
+	}
+	if n := load.dropped.Load() - dropped; n > 0 {
+		t.Errorf("%d connections ended during the upgrade without Connection: close", n)
+	}
+	if load.reused.Load() == reused {
+		t.Error("no connection was used twice during the upgrade")
 	}
 	t.Logf("%d requests, 0 failed; %d were repeated because a gateway was killed, 0 because of the upgrade", load.answered.Load(), afterKill)
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
@@ -54,7 +55,7 @@ func requestLogOf(ctx context.Context) *requestLog {
 func (g *Gateway) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		n := &requestLog{Context: r.Context(), counter: responseCounter{ResponseWriter: w}, route: defaultRoute}
+		n := &requestLog{Context: r.Context(), counter: responseCounter{ResponseWriter: w, draining: &g.readiness.draining}, route: defaultRoute}
 		counter := &n.counter
 		g.metrics.inFlight.Inc()
 		returned := false
@@ -84,6 +85,9 @@ func (g *Gateway) logged(next http.Handler) http.Handler {
 			g.metrics.count(r.Context(), n, took)
 		}()
 		next.ServeHTTP(counter, r.WithContext(n))
+		if counter.status == 0 {
+			counter.closeIfDraining() // the server sends the header now
+		}
 		returned = true
 	})
 }
@@ -98,16 +102,19 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-// responseCounter records the status and counts the bytes of a response.
+// responseCounter records the status and counts the bytes of a response. While the gateway drains,
+// it asks the client to connect again.
 type responseCounter struct {
 	http.ResponseWriter
-	status int
-	bytes  int64
+	draining *atomic.Bool
+	status   int
+	bytes    int64
 }
 
 func (m *responseCounter) WriteHeader(status int) {
 	if m.status == 0 && status >= 200 {
 		m.status = status
+		m.closeIfDraining()
 	}
 	m.ResponseWriter.WriteHeader(status)
 }
@@ -115,10 +122,19 @@ func (m *responseCounter) WriteHeader(status int) {
 func (m *responseCounter) Write(p []byte) (int, error) {
 	if m.status == 0 {
 		m.status = http.StatusOK
+		m.closeIfDraining()
 	}
 	n, err := m.ResponseWriter.Write(p)
 	m.bytes += int64(n)
 	return n, err
+}
+
+// closeIfDraining sends the client's next request to another replica if the gateway drains. That is
+// decided when the header is sent: a request may have begun before the drain.
+func (m *responseCounter) closeIfDraining() {
+	if m.draining.Load() {
+		m.Header().Set("Connection", "close")
+	}
 }
 
 // Unwrap lets [http.ResponseController] reach the underlying writer.

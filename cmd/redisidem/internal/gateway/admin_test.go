@@ -82,3 +82,31 @@ func TestDrainingGatewayServesAndAsksItsClientsToConnectAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestDrainAsksClientsOfRequestsUnderWayToConnectAgain has requests that began before the drain and
+// are answered during it. Their clients would otherwise reuse connections that are about to end.
+func TestDrainAsksClientsOfRequestsUnderWayToConnectAgain(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "routes: [{match: /open, protect: false}]", Unscoped)
+	answers := map[string]http.HandlerFunc{
+		"status":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) },
+		"body":    func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("order")) },
+		"nothing": func(http.ResponseWriter, *http.Request) {},
+		"hints": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(http.StatusCreated)
+		},
+	}
+	for name, answer := range answers {
+		for _, path := range []string{"/", "/open"} {
+			b.gateway.readiness.draining.Store(false)
+			b.answer(func(w http.ResponseWriter, r *http.Request) {
+				b.gateway.Drain()
+				answer(w, r)
+			})
+			if got := b.send("POST", path, "", "Idempotency-Key", name); !got.closes || got.status >= 300 {
+				t.Errorf("%s with %s: status %d, closes its connection: %t", path, name, got.status, got.closes)
+			}
+		}
+	}
+}

@@ -85,9 +85,6 @@ func (g *generation) serveRoute(w http.ResponseWriter, r *http.Request) {
 	if i < 0 {
 		i = len(g.handlers) - 1
 	}
-	if g.readiness.draining.Load() && r.Header.Get("Upgrade") == "" {
-		w.Header().Set("Connection", "close") // so that the client's next request goes to another replica
-	}
 	if !g.tls.admit(w, r) {
 		g.refuseCertificate(w, r, i)
 		return
