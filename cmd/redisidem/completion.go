@@ -32,9 +32,25 @@ The shells run redisidem for the words, so it must be on the PATH. It does not a
 var completionScripts = map[string]string{
 	"bash": `complete -o default -C redisidem redisidem
 `,
-	"zsh": `autoload -U +X compinit && compinit
-autoload -U +X bashcompinit && bashcompinit
-complete -o nospace -o default -C redisidem redisidem
+	// zsh either reads this from a file _redisidem, as the function of that name, or sources it.
+	"zsh": `#compdef redisidem
+
+_redisidem() {
+  local -a found
+  found=(${(f)"$(COMP_LINE="${(j: :)words[1,CURRENT-1]} $PREFIX" redisidem)"})
+  if (( $#found )); then
+    compadd -- $found
+  else
+    _files
+  fi
+}
+
+if [[ $funcstack[1] == _redisidem ]]; then
+  _redisidem
+else
+  (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+  compdef _redisidem redisidem
+fi
 `,
 	"fish": `function __complete_redisidem
     set -lx COMP_LINE (commandline -cp)
