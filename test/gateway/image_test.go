@@ -149,7 +149,8 @@ func (c *clients) send(client *http.Client, url, key string) {
 		}
 	}}
 	ctx := httptrace.WithClientTrace(context.Background(), trace)
-	repeats := false
+	var repeats int64 // 1 once the request is repeated
+	defer func() { c.repeating.Add(-repeats) }()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/orders", strings.NewReader(`{"cents":1200}`))
 		if err != nil {
@@ -169,10 +170,9 @@ func (c *clients) send(client *http.Client, url, key string) {
 			}
 		}
 		c.retries.Add(1)
-		if !repeats {
-			repeats = true
+		if repeats == 0 {
+			repeats = 1
 			c.repeating.Add(1)
-			defer c.repeating.Add(-1)
 		}
 	}
 	c.failed.Add(1)
