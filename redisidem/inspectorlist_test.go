@@ -217,7 +217,7 @@ func (panicCodec) Decode([]byte, []byte, int) ([]byte, error) { panic("boom") }
 func TestPanicOfACodecReachesTheCallerOfAList(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
-	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), &redisidem.Config{Codec: panicCodec{}})
+	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), &redisidem.Config{Codec: panicCodec{}, Timeout: 5 * time.Second})
 	mustBe(t, err, nil)
 	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
 	for i := range 600 {

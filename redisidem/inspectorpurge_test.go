@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
@@ -112,7 +113,7 @@ func TestPurgeDeletesAScope(t *testing.T) {
 // audit alone says what was done, and where to go on.
 func TestPurgeRecordsItsProgress(t *testing.T) {
 	t.Parallel()
-	svc, err := redisidem.OpenUnchecked("redis://"+rediscase.Server(t).Addr(), nil)
+	svc, err := redisidem.OpenUnchecked("redis://"+rediscase.Server(t).Addr(), &redisidem.Config{Timeout: 5 * time.Second})
 	mustBe(t, err, nil)
 	t.Cleanup(func() { mustBe(t, svc.Close(ctx), nil) })
 	in := redisidem.NewInspector(svc)

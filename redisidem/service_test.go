@@ -191,7 +191,7 @@ func TestOutageIsBounded(t *testing.T) {
 	end := func() { stalled.Kill(); busy.Kill(); hole.Stop() }
 	for _, auto := range []bool{false, true} {
 		cfg := redisidem.Config{Timeout: timeout, AutoPipeline: auto, CommitRetry: -1}
-		key := start(t, serviceOn(t, options(stalled.Addr(), 3), redisidem.Config{}).Scope("a"), fmt.Sprint("k", auto))
+		key := start(t, serviceOn(t, options(stalled.Addr(), 3), redisidem.Config{Timeout: 5 * time.Second}).Scope("a"), fmt.Sprint("k", auto))
 		exhausted := options(busy.Addr(), 3)
 		exhausted.PoolSize, exhausted.PipelinePoolSize = 1, -1
 		holder := serviceOn(t, exhausted, cfg)

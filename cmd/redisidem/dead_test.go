@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,6 +115,9 @@ func TestRequeueGoesOnAfterADeadLetterThatHasChanged(t *testing.T) {
 	cmd, lines := startDead(t, s.server.Addr(), "requeue", "--reason=mended", "--yes", "--rate=1", "--scope=acme")
 	for lines.Scan() && !strings.Contains(lines.Text(), "requeued") {
 	}
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil { // or a busy machine may be late
+		t.Fatal(err)
+	}
 	first, changed := lines.Text(), ""
 	for _, value := range values {
 		if id := s.svc.Scope("acme").ID(value); !strings.Contains(first, id) {
@@ -121,6 +125,9 @@ func TestRequeueGoesOnAfterADeadLetterThatHasChanged(t *testing.T) {
 			changed = id
 			break
 		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 	var rest []string
 	for lines.Scan() {

@@ -19,7 +19,7 @@ func TestScopeUsage(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
 	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
-	service, err := redisidem.New(client, nil)
+	service, err := redisidem.New(client, &redisidem.Config{Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ type tail struct {
 
 func startTail(t *testing.T, addr string, args ...string) *tail {
 	t.Helper()
-	p := &tail{Cmd: exec.CommandContext(t.Context(), os.Args[0], append([]string{"tail", "--interval=100ms", "--pace=100000", "--timeout=2s"}, args...)...), ended: make(chan error, 1), lines: make(chan string, 100)} //nolint:gosec // this very binary
+	p := &tail{Cmd: exec.CommandContext(t.Context(), os.Args[0], append([]string{"tail", "--interval=100ms", "--pace=100000"}, args...)...), ended: make(chan error, 1), lines: make(chan string, 100)} //nolint:gosec // this very binary
 	p.Env = append(os.Environ(), program+"=1", "REDIS_URL=redis://"+addr)
 	p.SysProcAttr = dieWithParent()
 	stdout, err := p.StdoutPipe()
@@ -194,7 +194,7 @@ func TestTailBeginsAgainWhenMastersChanged(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { _ = client.Close() })
-	svc, err := redisidem.New(client, nil)
+	svc, err := redisidem.New(client, &redisidem.Config{Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestTailKeepsItsPace(t *testing.T) {
 	t.Cleanup(func() { _ = client.Close() })
 	counter := &scanCounter{}
 	client.AddHook(counter)
-	svc, err := redisidem.New(client, nil)
+	svc, err := redisidem.New(client, &redisidem.Config{Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func TestEffectsOfAStageInSQLAreAppliedOnce(t *testing.T) {
 		open := func(network *faultnet.Network) *redisidem.Scope {
 			rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true})
 			network.Attach(rdb)
-			svc, err := redisidem.New(rdb, &redisidem.Config{Lease: time.Second, CommitRetry: -1})
+			svc, err := redisidem.New(rdb, &redisidem.Config{Lease: time.Second, CommitRetry: -1, Timeout: 5 * time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}

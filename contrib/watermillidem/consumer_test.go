@@ -86,7 +86,7 @@ func TestMessageOfADeadProcessIsHandledByAnother(t *testing.T) {
 	var network faultnet.Network
 	rdb := e.client()
 	network.Attach(rdb)
-	svc, err := redisidem.New(rdb, &redisidem.Config{CommitRetry: -1, Lease: time.Second})
+	svc, err := redisidem.New(rdb, &redisidem.Config{CommitRetry: -1, Lease: time.Second, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

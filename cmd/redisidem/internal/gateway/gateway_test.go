@@ -36,7 +36,7 @@ func TestGatewayInFrontOfAServiceWithKeys(t *testing.T) {
 		t.Run(keep, func(t *testing.T) {
 			t.Parallel()
 			b := setUp(t, "defaults: {interrupted: run, keep: "+keep+"}", Unscoped, func(c *redisidem.Config) { c.Namespace = "gateway" })
-			service, err := redisidem.OpenUnchecked("redis://"+b.redis.Addr(), &redisidem.Config{Namespace: "service"})
+			service, err := redisidem.OpenUnchecked("redis://"+b.redis.Addr(), &redisidem.Config{Namespace: "service", Timeout: 5 * time.Second})
 			if err != nil {
 				t.Fatal(err)
 			}

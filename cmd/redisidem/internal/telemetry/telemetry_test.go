@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
@@ -45,7 +46,7 @@ func TestTelemetryIsExportedByTheUsualVariables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc, err := redisidem.OpenUnchecked("redis://"+miniredis.RunT(t).Addr(), &redisidem.Config{Observer: tel.Observer})
+	svc, err := redisidem.OpenUnchecked("redis://"+miniredis.RunT(t).Addr(), &redisidem.Config{Observer: tel.Observer, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
