@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -193,48 +191,6 @@ type keysDelete struct {
 // Run deletes a key.
 func (c *keysDelete) Run(ctx context.Context) error {
 	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Delete", "deleted", (*redisidem.Inspector).Delete)
-}
-
-type keysResolve struct {
-	storeFlags
-	actFlags
-	keyArgument
-	Status int    `required:"" help:"Status of the answer, from 200 to 599, or 0 for none."`
-	Body   string `placeholder:"FILE" help:"Body of the answer; - for standard input, which needs --yes."`
-	Type   string `default:"application/json" help:"Content-Type of the body."`
-	Leave  bool   `help:"Keep what the stages of the key's flow have committed. Needed if they can be undone."`
-}
-
-// Run resolves a key.
-func (c *keysResolve) Run(ctx context.Context) error {
-	if c.Status != 0 && (c.Status < 200 || c.Status > 599) { // 1xx is not an answer
-		return fmt.Errorf("--status %d must be from 200 to 599, or 0 for none", c.Status)
-	}
-	var body []byte
-	var err error
-	switch {
-	case c.Body == "-" && !c.Yes:
-		return errors.New("--body - needs --yes, since the answer to the question is read from there, too")
-	case c.Body == "-":
-		body, err = io.ReadAll(os.Stdin)
-	case c.Body != "":
-		body, err = os.ReadFile(c.Body)
-	}
-	if err != nil {
-		return err
-	}
-	response := redisidem.Response{Code: c.Status, Body: body}
-	if c.Body != "" {
-		response.Header = http.Header{"Content-Type": {c.Type}}
-	}
-	outcome := redisidem.Finish(response)
-	if c.Leave {
-		outcome = outcome.Leave()
-	}
-	question := fmt.Sprintf("Answer %d with %s to", c.Status, count(len(body), "byte"))
-	return c.one(ctx, &c.storeFlags, &c.keyArgument, question, "resolved", func(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error {
-		return in.Resolve(ctx, key, outcome, a)
-	})
 }
 
 // one asks whether to act on one key, and does it.

@@ -22,6 +22,8 @@ type storeAccess struct {
 	Redis     string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis that stores the keys. Prefer the environment variable, since the URL may contain a password."`
 	Namespace string        `default:"redisidem" help:"Prefix of all names in Redis."`
 	Timeout   time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
+
+	writes *answerFlags // nil for a command that stores no values
 }
 
 // inspect opens the store and runs a function on it. No server is checked, so that a user that may
@@ -44,9 +46,14 @@ func (f *storeAccess) open(retention time.Duration) (*redisidem.Service, error) 
 	if err != nil {
 		return nil, flagError(err)
 	}
-	return redisidem.OpenUnchecked(f.Redis, &redisidem.Config{
-		Namespace: f.Namespace, Timeout: f.Timeout, Codec: codec.Optional(values), MaxValueBytes: 512 << 20, Retention: retention,
-	})
+	cfg := redisidem.Config{Namespace: f.Namespace, Timeout: f.Timeout, Codec: codec.Optional(values), MaxValueBytes: maxValueBytes, Retention: retention}
+	if f.writes != nil {
+		cfg.MaxValueBytes = f.writes.MaxValueBytes
+		if !f.writes.AcceptPlain {
+			cfg.Codec = values
+		}
+	}
+	return redisidem.OpenUnchecked(f.Redis, &cfg)
 }
 
 // keyArgument names one key.
