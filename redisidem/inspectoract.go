@@ -50,8 +50,8 @@ func (a Act) audit(what string) (*protocol.Audit, error) {
 // [ErrStale] and changes nothing. A worker that has committed a stage under the same lease loses
 // it. It takes one round trip.
 //
-// It also returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only
-// read.
+// It returns [ErrNotLocked] if no worker had a lease, and [ErrFinished] for a finished key. It also
+// returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only read.
 func (in *Inspector) Unlock(ctx context.Context, key *KeyInfo, a Act) error {
 	audit, err := key.audit(a, "unlock")
 	if err != nil {

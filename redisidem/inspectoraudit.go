@@ -23,8 +23,8 @@ type AuditEntry struct {
 	KeyID string
 	// Actor and Reason are those of the [Act].
 	Actor, Reason string
-	// Outcome is "done", or why the act was refused: "not found", "finished", "locked", "stale",
-	// "damaged", "not dead", "too late" and "too many".
+	// Outcome is "done", or why the act was refused: "not found", "finished", "locked", "not
+	// locked", "stale", "damaged", "not dead", "too late" and "too many".
 	Outcome string
 }
 
@@ -37,7 +37,7 @@ func (e AuditEntry) OfFlow() bool {
 var outcomes = map[protocol.Status]string{
 	protocol.StatusOK: "done", protocol.StatusGone: "not found", protocol.StatusDone: "finished", protocol.StatusBusy: "locked",
 	protocol.StatusMoved: "stale", protocol.StatusOther: "stale", protocol.StatusDamaged: "damaged", protocol.StatusAlive: "not dead",
-	protocol.StatusLate: "too late", protocol.StatusFull: "too many",
+	protocol.StatusFree: "not locked", protocol.StatusLate: "too late", protocol.StatusFull: "too many",
 }
 
 // Audit returns the entries of acts between two times of the server, both inclusive and to the

@@ -23,7 +23,7 @@ func TestAuditIsInTheOrderOfTime(t *testing.T) {
 			start(b, svc.Scope("a"), fmt.Sprint(i))
 			info, err := in.Get(ctx, "a", fmt.Sprint(i))
 			mustBe(b, err, nil)
-			mustBe(b, in.Unlock(ctx, info, redisidem.Act{Actor: "ann", Reason: fmt.Sprint(i)}), nil)
+			mustBe(b, in.AuditRead(ctx, info, redisidem.Act{Actor: "ann", Reason: fmt.Sprint(i)}), nil)
 		}
 		reasons := func(from, to time.Time) (all []string) {
 			entries, err := in.Audit(ctx, from, to)
