@@ -74,8 +74,15 @@ func TestAuditIsBounded(t *testing.T) {
 		}
 		mustBe(t, raw.Del(ctx, stream).Err(), nil)
 		mustBe(t, raw.Set(ctx, stream, "a text", 0).Err(), nil)
-		_, err = in.Audit(ctx, noTime, noTime)
+		other := start(t, svc.Scope("b"), "k")
+		info2, err := in.Get(ctx, "b", "k")
+		mustBe(t, err, nil)
+		mustBe(t, in.AuditRead(ctx, info2, act), nil)
+		entries, err = in.Audit(ctx, noTime, noTime)
 		mustBe(t, err, redisidem.ErrDamaged)
+		if len(entries) != 1 || entries[0].KeyID != other.ID() || !strings.Contains(err.Error(), stream) {
+			t.Errorf("the audit beside a text is %+v, %v", entries, err)
+		}
 		err = in.Unlock(ctx, info, act)
 		if err == nil {
 			t.Error("an act that cannot be audited was done")
