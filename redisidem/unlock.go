@@ -26,7 +26,7 @@ func (sc *Scope) Unlock(ctx context.Context, value string) error {
 }
 
 // unlock takes the lease on a key away: the one with that fence, or any for "". The audit is nil
-// for a program's own call. It returns ErrNotLocked or ErrFinished if there was none.
+// for a program's own call. It returns ErrNotLocked or ErrFinished if there was no lease.
 func (s *Service) unlock(ctx context.Context, id identity, fence string, audit *protocol.Audit) error {
 	r, err := s.ask(ctx, "unlock", s.redis.NewUnlock(id, fence).Audited(id, audit))
 	if err != nil {

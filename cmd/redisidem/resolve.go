@@ -21,7 +21,7 @@ type answerFlags struct {
 // check returns an error for a bound that no program can have.
 func (f *answerFlags) check() error {
 	if f.MaxValueBytes < 1 || f.MaxValueBytes > maxValueBytes {
-		return fmt.Errorf("--max-value-bytes %d must be from 1 to %d", f.MaxValueBytes, maxValueBytes)
+		return usage("--max-value-bytes %d must be from 1 to %d", f.MaxValueBytes, maxValueBytes)
 	}
 	return nil
 }
@@ -43,12 +43,12 @@ type keysResolve struct {
 // Run resolves a key.
 func (c *keysResolve) Run(ctx context.Context) error {
 	if c.Status != 0 && (c.Status < 200 || c.Status > 599) { // 1xx is not an answer
-		return fmt.Errorf("--status %d must be from 200 to 599, or 0 for none", c.Status)
+		return usage("--status %d must be from 200 to 599, or 0 for none", c.Status)
 	}
 	if err := c.answerFlags.check(); err != nil {
 		return err
 	}
-	body, err := c.body()
+	body, err := untilEnd(ctx, c.body)
 	if err != nil {
 		return err
 	}
@@ -81,11 +81,11 @@ func (c *keysResolve) body() ([]byte, error) {
 		defer func() { _ = file.Close() }()
 		from = file
 	case !c.Yes:
-		return nil, errors.New("--body - needs --yes, since the answer to the question is read from there, too")
+		return nil, usage("--body - needs --yes, since the answer to the question is read from there, too")
 	}
 	body, err := io.ReadAll(io.LimitReader(from, int64(c.MaxValueBytes)+1))
 	if err == nil && len(body) > c.MaxValueBytes {
-		return nil, fmt.Errorf("--body is longer than --max-value-bytes (%d), and programs with that bound could not read the answer", c.MaxValueBytes)
+		return nil, usage("--body is longer than --max-value-bytes (%d), and programs with that bound could not read the answer", c.MaxValueBytes)
 	}
 	return body, err
 }

@@ -19,7 +19,7 @@ type storeFlags struct {
 type storeAccess struct {
 	codecFlags
 
-	Redis     string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis that stores the keys. Prefer the environment variable, since the URL may contain a password."`
+	Redis     given         `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis that stores the keys. Prefer the environment variable, since the URL may contain a password."`
 	Namespace string        `default:"redisidem" help:"Prefix of all names in Redis."`
 	Timeout   time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
 
@@ -53,19 +53,19 @@ func (f *storeAccess) open(retention time.Duration) (*redisidem.Service, error) 
 			cfg.Codec = values
 		}
 	}
-	return redisidem.OpenUnchecked(f.Redis, &cfg)
+	return redisidem.OpenUnchecked(string(f.Redis), &cfg)
 }
 
 // keyArgument names one key.
 type keyArgument struct {
 	Key   string `arg:"" help:"The key's ID, as in logs; with --scope the key itself."`
-	Scope string `help:"Scope of the key, if it is not given by its ID."`
+	Scope given  `help:"Scope of the key, if it is not given by its ID."`
 }
 
 // get reads the key.
 func (a *keyArgument) get(ctx context.Context, in *redisidem.Inspector) (*redisidem.KeyInfo, error) {
 	if a.Scope != "" {
-		return in.Get(ctx, a.Scope, a.Key)
+		return in.Get(ctx, string(a.Scope), a.Key)
 	}
 	return in.Find(ctx, a.Key)
 }
