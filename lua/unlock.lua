@@ -7,13 +7,15 @@
 --
 -- Replies
 --   OK      nonce
+--   FREE    nonce: as OK, but no worker had a lease that could be taken away
 --   GONE    nonce: the record does not exist; a stray lock was deleted
 --   DONE    nonce: the record is finished; a stray lock was deleted
 --   MOVED   nonce: the fence is another one, so the lease that the caller has seen is not the last
 --   DAMAGED nonce; what is wrong
 --
 -- Safe to repeat: yes. With ARGV[2] '', each time takes the lease away from its holder at that
--- moment. With a fence, a repeated call gets MOVED and changes nothing.
+-- moment, and one that finds none gets FREE. With a fence, a repeated call gets MOVED and changes
+-- nothing.
 -- redis.call: 3 (HMGET, DEL, HSET), 2 more when a caller waits (HDEL, PUBLISH). 2 for MOVED (HMGET,
 -- HDEL).
 local nonce = ARGV[1]
@@ -33,7 +35,7 @@ if r[1] then
     return 'MOVED ' .. nonce
   end
 end
-redis.call('DEL', KEYS[2])
+local held = redis.call('DEL', KEYS[2]) == 1 or owner ~= '-' and owner ~= '~'
 if not r[1] then
   return 'GONE ' .. nonce
 end
@@ -53,5 +55,8 @@ if r[3] then
   for channel in string.gmatch(r[3], '%S+') do
     redis.pcall('PUBLISH', channel, KEYS[1])
   end
+end
+if not held then
+  return 'FREE ' .. nonce
 end
 return 'OK ' .. nonce

@@ -279,8 +279,12 @@ func latest(a, b time.Time) time.Time {
 
 // count says how many attempts were made at a revision, and since when it counts them.
 func (r requeue) count(made int, revision int64) string {
-	if r.revision != revision || r.at.Unix() <= 0 {
-		return fmt.Sprintf("%d attempts", made)
+	since := ""
+	if r.revision == revision && r.at.Unix() > 0 {
+		made, since = made-int(r.attempts), " since it was requeued"
 	}
-	return fmt.Sprintf("%d attempts since it was requeued", int64(made)-r.attempts)
+	if made == 1 {
+		return "1 attempt" + since
+	}
+	return fmt.Sprintf("%d attempts", made) + since
 }

@@ -485,7 +485,7 @@ func TestContinuedDeadLetterIsNoLongerOne(t *testing.T) {
 		mustSweep(t, completer, redisidem.SweepResult{Due: 1, DeadLettered: 1})
 		for letter, err := range svc.DeadLetters(ctx, "cart") {
 			mustBe(t, err, nil)
-			if letter.DeadLetter.Reason != `stage "paid" of cart/1: 1 attempts` {
+			if letter.DeadLetter.Reason != `stage "paid" of cart/1: 1 attempt` {
 				t.Errorf("the reason is %q", letter.DeadLetter.Reason)
 			}
 			mustBe(t, sc.Requeue(ctx, letter), nil)

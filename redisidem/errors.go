@@ -18,6 +18,8 @@ var (
 	ErrNotFound = errors.New("redisidem: key not found")
 	// ErrLocked is matched by a [*LockedError]: another worker has the lease on the key.
 	ErrLocked = errors.New("redisidem: key already locked")
+	// ErrNotLocked is returned by [Inspector.Unlock] for a key on which no worker has a lease.
+	ErrNotLocked = errors.New("redisidem: key is not locked")
 	// ErrFinished is returned by Lock and Update for a finished key: it never changes.
 	ErrFinished = errors.New("redisidem: key is finished")
 	// ErrStale is returned by Update, Delete and the acts of an [Inspector] when the record has

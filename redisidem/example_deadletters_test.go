@@ -56,6 +56,6 @@ func ExampleService_DeadLetters() {
 		fmt.Println(svc.Scope(key.Scope).Requeue(ctx, key))
 	}
 	// Output:
-	// key-from-the-client - stage "started" of mail/1: 1 attempts
+	// key-from-the-client - stage "started" of mail/1: 1 attempt
 	// <nil>
 }

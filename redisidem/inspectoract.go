@@ -50,8 +50,8 @@ func (a Act) audit(what string) (*protocol.Audit, error) {
 // [ErrStale] and changes nothing. A worker that has committed a stage under the same lease loses
 // it. It takes one round trip.
 //
-// It also returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only
-// read.
+// It returns [ErrNotLocked] if no worker had a lease, and [ErrFinished] for a finished key. It also
+// returns the errors of Scope.Unlock, and [ErrNotPermitted] if the Redis user may only read.
 func (in *Inspector) Unlock(ctx context.Context, key *KeyInfo, a Act) error {
 	audit, err := key.audit(a, "unlock")
 	if err != nil {
@@ -105,11 +105,16 @@ func (in *Inspector) Requeue(ctx context.Context, key *KeyInfo, a Act) error {
 }
 
 // Resolve gives an unfinished key an outcome that was found out by hand, as [Scope.Update] does. It
-// takes two round trips. The key must be as the caller has read it, and no worker may have its
+// takes three round trips. The key must be as the caller has read it, and no worker may have its
 // lease: [Inspector.Unlock] takes it away.
 //
-// It returns the errors of Scope.Update, and [ErrNotPermitted] if the Redis user may only read. The
-// outcome of a key with committed stages that can be undone needs [Outcome.Undo] or
+// Config.Codec must be that of the programs that use the key, so that they can read the outcome and
+// others cannot. The values of the key show it. If the key has none, those of at most 100 other
+// records do, which takes some more round trips. For another codec, and for none where values are
+// encoded, Resolve returns an [*InvalidError] for the field Config.Codec, and changes nothing.
+//
+// It also returns the errors of Scope.Update, and [ErrNotPermitted] if the Redis user may only
+// read. The outcome of a key with committed stages that can be undone needs [Outcome.Undo] or
 // [Outcome.Leave].
 func (in *Inspector) Resolve(ctx context.Context, key *KeyInfo, o Outcome, a Act) error {
 	audit, err := key.audit(a, "resolve")
@@ -118,6 +123,9 @@ func (in *Inspector) Resolve(ctx context.Context, key *KeyInfo, o Outcome, a Act
 	}
 	if key.State == KeyUnreadable {
 		return key.Err
+	}
+	if err := in.checkCodec(ctx, key); err != nil {
+		return err
 	}
 	// Without the record, so that update reads it: a KeyInfo of a list has no values.
 	seen := &Key{

@@ -23,8 +23,8 @@ type AuditEntry struct {
 	KeyID string
 	// Actor and Reason are those of the [Act].
 	Actor, Reason string
-	// Outcome is "done", or why the act was refused: "not found", "finished", "locked", "stale",
-	// "damaged", "not dead", "too late" and "too many".
+	// Outcome is "done", or why the act was refused: "not found", "finished", "locked", "not
+	// locked", "stale", "damaged", "not dead", "too late" and "too many".
 	Outcome string
 }
 
@@ -37,7 +37,7 @@ func (e AuditEntry) OfFlow() bool {
 var outcomes = map[protocol.Status]string{
 	protocol.StatusOK: "done", protocol.StatusGone: "not found", protocol.StatusDone: "finished", protocol.StatusBusy: "locked",
 	protocol.StatusMoved: "stale", protocol.StatusOther: "stale", protocol.StatusDamaged: "damaged", protocol.StatusAlive: "not dead",
-	protocol.StatusLate: "too late", protocol.StatusFull: "too many",
+	protocol.StatusFree: "not locked", protocol.StatusLate: "too late", protocol.StatusFull: "too many",
 }
 
 // Audit returns the entries of acts between two times of the server, both inclusive and to the
@@ -45,8 +45,8 @@ var outcomes = map[protocol.Status]string{
 // 256 entries, and no shard keeps any for longer than 400 days after its last. All entries are in
 // memory at once. It takes a few round trips; in a cluster it is a command for each shard.
 //
-// It returns [ErrUnavailable], [ErrClosed] and, if something else has the Redis key of a shard's
-// audit, [ErrDamaged].
+// It returns [ErrUnavailable] and [ErrClosed]. If something else has the Redis key of a shard's
+// audit, it returns [ErrDamaged] with the name of that Redis key, and the entries of all others.
 func (in *Inspector) Audit(ctx context.Context, from, to time.Time) ([]AuditEntry, error) {
 	s := in.service
 	if err := s.enter(ctx); err != nil {
@@ -54,7 +54,7 @@ func (in *Inspector) Audit(ctx context.Context, from, to time.Time) ([]AuditEntr
 	}
 	defer s.inFlight.leave()
 	read, err := s.redis.AuditEntries(ctx, from, to)
-	if err = explain(ctx, "audit", err); err != nil {
+	if err = explain(ctx, "audit", err); err != nil && !errors.Is(err, ErrDamaged) {
 		return nil, err
 	}
 	entries := make([]AuditEntry, 0, len(read))
@@ -66,7 +66,7 @@ func (in *Inspector) Audit(ctx context.Context, from, to time.Time) ([]AuditEntr
 		entries = append(entries, AuditEntry{e.At, e.Act, e.Digest, e.Actor, e.Reason, outcome})
 	}
 	slices.SortStableFunc(entries, func(a, b AuditEntry) int { return a.At.Compare(b.At) })
-	return entries, nil
+	return entries, err
 }
 
 // errLeft reports that the caller has left the loop over an act on many keys.

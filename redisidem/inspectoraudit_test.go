@@ -23,7 +23,7 @@ func TestAuditIsInTheOrderOfTime(t *testing.T) {
 			start(b, svc.Scope("a"), fmt.Sprint(i))
 			info, err := in.Get(ctx, "a", fmt.Sprint(i))
 			mustBe(b, err, nil)
-			mustBe(b, in.Unlock(ctx, info, redisidem.Act{Actor: "ann", Reason: fmt.Sprint(i)}), nil)
+			mustBe(b, in.AuditRead(ctx, info, redisidem.Act{Actor: "ann", Reason: fmt.Sprint(i)}), nil)
 		}
 		reasons := func(from, to time.Time) (all []string) {
 			entries, err := in.Audit(ctx, from, to)
@@ -74,8 +74,15 @@ func TestAuditIsBounded(t *testing.T) {
 		}
 		mustBe(t, raw.Del(ctx, stream).Err(), nil)
 		mustBe(t, raw.Set(ctx, stream, "a text", 0).Err(), nil)
-		_, err = in.Audit(ctx, noTime, noTime)
+		other := start(t, svc.Scope("b"), "k")
+		info2, err := in.Get(ctx, "b", "k")
+		mustBe(t, err, nil)
+		mustBe(t, in.AuditRead(ctx, info2, act), nil)
+		entries, err = in.Audit(ctx, noTime, noTime)
 		mustBe(t, err, redisidem.ErrDamaged)
+		if len(entries) != 1 || entries[0].KeyID != other.ID() || !strings.Contains(err.Error(), stream) {
+			t.Errorf("the audit beside a text is %+v, %v", entries, err)
+		}
 		err = in.Unlock(ctx, info, act)
 		if err == nil {
 			t.Error("an act that cannot be audited was done")

@@ -85,7 +85,7 @@ type KeyInfo struct {
 	NotKept string
 	// DeadLetter is when and why the key was given up; nil if it is not dead.
 	DeadLetter *DeadLetter
-	// LastFailure is that of [Key]. Its Text is empty if Config.Codec cannot decode it.
+	// LastFailure is that of [Key]. Its Err says why Config.Codec cannot decode its Text.
 	LastFailure *Failure
 
 	// CanceledAt is when the key was canceled, and zero if it was not.

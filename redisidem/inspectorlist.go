@@ -36,7 +36,8 @@ type Filter struct {
 	OlderThan time.Duration
 	// Attempts is how often work on the key may have begun at least.
 	Attempts int
-	// Failure is a part of the text of the key's last failure, in the same case.
+	// Failure is a part of the text of the key's last failure, in the same case. Keys whose text
+	// Config.Codec cannot decode are not in the list: see [Page.Unread].
 	Failure string
 }
 
@@ -59,16 +60,33 @@ func (f *Filter) validate() error {
 	return nil
 }
 
-// matches reports whether a key is in the list.
-func (f *Filter) matches(k *KeyInfo) bool {
+// matches reports whether a key is in the list. unread reports that it may be, since all but the
+// text of its last failure matches, which could not be decoded.
+func (f *Filter) matches(k *KeyInfo) (matches, unread bool) {
+	if !f.matchesRecord(k) {
+		return false, false
+	}
+	switch failure := k.LastFailure; {
+	case f.Failure == "":
+		return true, false
+	case failure == nil:
+		return false, false
+	case failure.Err != nil:
+		return false, true
+	default:
+		return strings.Contains(failure.Text, f.Failure), false
+	}
+}
+
+// matchesRecord is matches without Filter.Failure.
+func (f *Filter) matchesRecord(k *KeyInfo) bool {
 	name, _, _ := strings.Cut(k.Flow, "/")
 	switch {
 	case len(f.States) > 0 && !slices.Contains(f.States, k.State),
 		f.Scope != "" && f.Scope != k.Scope,
 		f.Flow != "" && f.Flow != k.Flow && f.Flow != name,
 		f.OlderThan > 0 && k.At.Sub(k.CreatedAt) < f.OlderThan,
-		k.Attempts < f.Attempts,
-		f.Failure != "" && (k.LastFailure == nil || !strings.Contains(k.LastFailure.Text, f.Failure)):
+		k.Attempts < f.Attempts:
 		return false
 	}
 	// An unreadable record is in lists that do not ask for what it lacks.
@@ -84,6 +102,9 @@ type Page struct {
 	// that their scope cannot be read; they are in no list of a scope. It is counted in lists of a
 	// scope only.
 	Records, Unknown int
+	// Unread is how many of them match the filter but for [Filter.Failure], and have a last failure
+	// whose text Config.Codec cannot decode: they may be missing in Keys.
+	Unread int
 	// Next continues the list behind this page; empty on the last page.
 	Next string
 }
@@ -184,8 +205,12 @@ func (in *Inspector) page(ctx context.Context, f *Filter, ids []identity) (Page,
 			if f.Scope != "" && info.Scope == "" {
 				page.Unknown++ // its scope is not its own
 			}
-			if f.matches(info) {
+			matches, unread := f.matches(info)
+			if matches {
 				page.Keys = append(page.Keys, info)
+			}
+			if unread {
+				page.Unread++
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
 // scopes lists keys and returns their scopes, sorted; "" for a record without one.
@@ -167,6 +168,42 @@ func TestListEndsWhenItsServerGoesAway(t *testing.T) {
 	if pages != 2 {
 		t.Errorf("%d pages, want one and an error", pages)
 	}
+}
+
+// TestListCountsFailuresThatCannotBeRead looks for a text in failures that the codec of the list
+// cannot decode.
+func TestListCountsFailuresThatCannotBeRead(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		values, err := codec.NewEncryption(codec.EncryptionKey{ID: "1", Secret: make([]byte, 32)})
+		mustBe(b, err, nil)
+		encrypted, plain := b.service(redisidem.Config{Codec: values}), b.service(redisidem.Config{})
+		for i := range 3 {
+			_, err := encrypted.Scope("a").Do(ctx, fmt.Sprint(i), request, fails(errStage))
+			mustBe(b, err, errStage)
+		}
+		_, err = plain.Scope("b").Do(ctx, "k", request, fails(errStage))
+		mustBe(b, err, errStage)
+		start(b, plain.Scope("c"), "k")
+		for _, c := range []struct {
+			filter       redisidem.Filter
+			keys, unread int
+		}{
+			{redisidem.Filter{Failure: errStage.Error()}, 1, 3},
+			{redisidem.Filter{Failure: "another"}, 0, 3},
+			{redisidem.Filter{Failure: errStage.Error(), Scope: "b"}, 1, 0},
+			{redisidem.Filter{Failure: errStage.Error(), States: []redisidem.KeyState{redisidem.KeyDead}}, 0, 0},
+			{redisidem.Filter{}, 5, 0},
+		} {
+			keys, unread := 0, 0
+			for page, err := range redisidem.NewInspector(plain).List(ctx, c.filter, "") {
+				mustBe(b, err, nil)
+				keys, unread = keys+len(page.Keys), unread+page.Unread
+			}
+			if keys != c.keys || unread != c.unread {
+				b.Errorf("%+v has %d keys and %d unread, want %d and %d", c.filter, keys, unread, c.keys, c.unread)
+			}
+		}
+	})
 }
 
 // TestListReadsAhead counts the scans that a server has been asked for: none ahead of the first

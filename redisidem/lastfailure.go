@@ -21,6 +21,8 @@ type Failure struct {
 	// Text is the text of the error, at most 256 bytes of it. It is empty if Config.Codec cannot
 	// decode it.
 	Text string
+	// Err is why Text could not be decoded, and nil if it was. It matches [ErrDamaged].
+	Err error
 }
 
 // maxFailureBytes bounds the text of a failure.
@@ -74,11 +76,11 @@ func decodeFailure(s string) (*Failure, error) {
 	return &Failure{At: at, Revision: revision, Attempt: int(attempt), Owner: parts[3], Text: parts[4]}, errors.Join(err, err1, err2)
 }
 
-// decode decodes the text of a failure. A text that cannot be decoded is empty: it is for human
-// readers, and must not keep the work from being continued. The bound of other values may be lower
-// than that of the text.
+// decode decodes the text of a failure. A text that cannot be decoded is empty, and Err says why:
+// it is for human readers, and must not keep the work from being continued. The bound of other
+// values may be lower than that of the text.
 func (f *Failure) decode(v valueCodec, id identity, fingerprint string) {
 	v.limit = max(v.limit, maxFailureBytes)
-	text, _ := v.decode(id, fingerprint, fieldLastFailure, 0, []byte(f.Text))
-	f.Text = string(text)
+	text, err := v.decode(id, fingerprint, fieldLastFailure, 0, []byte(f.Text))
+	f.Text, f.Err = string(text), err
 }

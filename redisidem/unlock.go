@@ -2,14 +2,15 @@ package redisidem
 
 import (
 	"context"
+	"errors"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // Unlock takes the lease on a key away from its worker, as a last resort for a worker that hangs.
 // Its commit will be refused with [ErrFenced], but what it does outside Redis goes on: be sure that
-// it is dead, or that a second run does no harm. For a finished key it returns nil.
-// One round trip.
+// it is dead, or that a second run does no harm. For a finished key, and for one whose lease is
+// free, it returns nil. One round trip.
 //
 // It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Unlock(ctx context.Context, value string) error {
@@ -17,18 +18,26 @@ func (sc *Scope) Unlock(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	return sc.service.unlock(ctx, id, "", nil)
+	err = sc.service.unlock(ctx, id, "", nil)
+	if errors.Is(err, ErrNotLocked) || errors.Is(err, ErrFinished) {
+		return nil
+	}
+	return err
 }
 
 // unlock takes the lease on a key away: the one with that fence, or any for "". The audit is nil
-// for a program's own call.
+// for a program's own call. It returns ErrNotLocked or ErrFinished if there was no lease.
 func (s *Service) unlock(ctx context.Context, id identity, fence string, audit *protocol.Audit) error {
 	r, err := s.ask(ctx, "unlock", s.redis.NewUnlock(id, fence).Audited(id, audit))
 	if err != nil {
 		return err
 	}
-	if r.Status != protocol.StatusOK && r.Status != protocol.StatusDone {
+	switch r.Status {
+	case protocol.StatusOK:
+		return nil
+	case protocol.StatusFree:
+		return ErrNotLocked
+	default:
 		return s.refusal(id, r)
 	}
-	return nil
 }

@@ -3,6 +3,7 @@ package redisidem
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
@@ -41,6 +42,9 @@ type valueCodec struct {
 	codec Codec // nil for none
 	limit int   // Config.MaxValueBytes, which bounds values in both directions
 }
+
+// isEncoded reports whether a stored value was encoded by a codec.
+func isEncoded(stored string) bool { return strings.HasPrefix(stored, encodedMark) }
 
 // encode returns the bytes to store for a value of a record.
 func (v valueCodec) encode(id identity, fingerprint, field string, code int, plain []byte) ([]byte, error) {

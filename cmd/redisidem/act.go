@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,24 +28,51 @@ var errNotConfirmed = errors.New("nothing was done: not confirmed (--yes answers
 func (f *actFlags) check() error {
 	switch {
 	case f.Actor == "":
-		return errors.New("--actor is required: the audit says who acted")
+		return usageError{errors.New("--actor is required: the audit says who acted")}
 	case f.Reason == "":
-		return errors.New("--reason is required: the audit says why")
+		return usageError{errors.New("--reason is required: the audit says why")}
 	}
 	return nil
 }
 
-// confirm asks whether to go on, on standard error.
-func (f *actFlags) confirm(question string) error {
+// confirm asks whether to go on, on standard error, until ctx ends.
+func (f *actFlags) confirm(ctx context.Context, question string) error {
 	if f.Yes {
 		return nil
 	}
 	fmt.Fprint(os.Stderr, question, " [y/N] ")
-	var answer string
-	_, err := fmt.Fscanln(os.Stdin, &answer)
+	answer, err := untilEnd(ctx, func() (answer string, err error) {
+		_, err = fmt.Fscanln(os.Stdin, &answer)
+		return answer, err
+	})
+	if ctx.Err() != nil {
+		fmt.Fprintln(os.Stderr)
+		return err
+	}
 	if answer = strings.ToLower(answer); err != nil || answer != "y" && answer != "yes" {
 		fmt.Fprintln(os.Stderr)
 		return errNotConfirmed
 	}
 	return nil
+}
+
+// untilEnd runs a read that may block for ever, and leaves it when ctx ends: a signal does not
+// interrupt a read from a terminal.
+func untilEnd[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := read()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, fmt.Errorf("nothing was done: %w", context.Cause(ctx))
+	}
 }

@@ -13,7 +13,7 @@ import (
 
 // checkCommand prints whether a Redis fits the needs of the library.
 type checkCommand struct {
-	Redis   string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis to check."`
+	Redis   given         `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis to check."`
 	Timeout time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
 
 	Namespace  string        `default:"redisidem" help:"Prefix of all names in Redis. The check verifies the rights to these names."`
@@ -24,7 +24,7 @@ type checkCommand struct {
 
 // Run runs the check. It returns an error if Redis is not fit for use.
 func (c *checkCommand) Run(ctx context.Context) (err error) {
-	service, err := redisidem.OpenUnchecked(c.Redis, &redisidem.Config{
+	service, err := redisidem.OpenUnchecked(string(c.Redis), &redisidem.Config{
 		Namespace: c.Namespace, Timeout: c.Timeout, Durability: c.Durability, Wait: c.Wait, CacheBytes: c.CacheBytes,
 	})
 	if err != nil {

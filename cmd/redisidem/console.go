@@ -18,6 +18,7 @@ import (
 type consoleCommand struct {
 	storeAccess
 	consoleAccess
+	answerFlags
 
 	Listen     string        `default:"127.0.0.1:8082" help:"Address for operators. Other addresses than those of this machine need authentication."`
 	PathPrefix string        `placeholder:"PATH" help:"Path of the console, such as /console, if it is not at the root. Not needed behind a proxy that strips it."`
@@ -41,6 +42,10 @@ func (c *consoleCommand) Run(ctx context.Context) (err error) {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return errors.New("--tls-cert and --tls-key need each other")
 	}
+	if err := c.answerFlags.check(); err != nil {
+		return err
+	}
+	c.writes = &c.answerFlags
 	log := newLog(c.LogFormat)
 	service, err := c.open(c.Retention)
 	if err != nil {

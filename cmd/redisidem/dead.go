@@ -31,29 +31,30 @@ func (c *deadList) Run(ctx context.Context) error {
 		r := newRows(c.Output, "ID DEAD SCOPE KEY REASON")
 		return c.print(ctx, in, c.filter(redisidem.KeyDead), r, func(k *redisidem.KeyInfo) {
 			r.add(newKeyRecord(k, false), k.ID, span(max(k.At.Sub(k.DeadLetter.At), 0)), cut(k.Scope, 14), cut(k.Value, 16), cut(k.DeadLetter.Reason, 44))
-			if f := k.LastFailure; f != nil && f.Text != "" {
+			switch f := k.LastFailure; {
+			case f == nil:
+			case f.Err != nil:
+				r.note("its last failure cannot be read: " + reasonOf(f.Err))
+			case f.Text != "":
 				r.note(message(errors.New(f.Text)))
 			}
 		})
 	})
 }
 
-// deadLetters yields the dead letters that match a filter, each once, page by page. It keeps their
-// IDs meanwhile. A key of nil comes with an error of the list, which ends.
-func deadLetters(ctx context.Context, in *redisidem.Inspector, f redisidem.Filter) iter.Seq2[*redisidem.KeyInfo, error] {
+// deadLetters yields the dead letters that match a filter, page by page. A key of nil comes with an
+// error of the list, which ends. unread counts those to which the filter could not be applied.
+func deadLetters(ctx context.Context, in *redisidem.Inspector, f redisidem.Filter, unread *int) iter.Seq2[*redisidem.KeyInfo, error] {
 	return func(yield func(*redisidem.KeyInfo, error) bool) {
-		seen := make(map[string]bool)
+		var seen recent
 		for page, err := range in.List(ctx, f, "") {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
+			*unread += page.Unread
 			for _, k := range page.Keys {
-				if seen[k.ID] {
-					continue
-				}
-				seen[k.ID] = true
-				if !yield(k, nil) {
+				if seen.add(k.ID) && !yield(k, nil) {
 					return
 				}
 			}
@@ -74,7 +75,7 @@ const maxRate = 1_000_000
 // Run requeues dead letters.
 func (c *deadRequeue) Run(ctx context.Context) error {
 	if c.Rate < 1 || c.Rate > maxRate {
-		return fmt.Errorf("--rate %d must be from 1 to %d", c.Rate, maxRate)
+		return usage("--rate %d must be from 1 to %d", c.Rate, maxRate)
 	}
 	next := time.NewTicker(time.Second / time.Duration(c.Rate))
 	defer next.Stop()
@@ -110,9 +111,10 @@ func (f *actFlags) all(
 		return err
 	}
 	return store.inspect(ctx, f.Retention, func(in *redisidem.Inspector) error {
-		letters := deadLetters(ctx, in, filter)
+		unread := 0
+		letters := deadLetters(ctx, in, filter, &unread)
 		if !f.Yes {
-			asked, err := f.ask(letters, question)
+			asked, err := f.ask(ctx, letters, question)
 			if err != nil {
 				return err
 			}
@@ -145,16 +147,23 @@ func (f *actFlags) all(
 			}
 			progress(fmt.Sprintf("%s %s, %d refused ", count(acted, "dead letter"), done, refused))
 		}
-		if err := r.flush(); err != nil || refused == 0 {
-			return err
+		err := r.flush()
+		if refused > 0 {
+			err = errors.Join(err, fmt.Errorf("%d of %s were refused", refused, count(acted+refused, "dead letter")))
 		}
-		return fmt.Errorf("%d of %s were refused", refused, count(acted+refused, "dead letter"))
+		if unread > 0 {
+			err = errors.Join(err, errUnread(unread))
+		}
+		return err
 	})
 }
 
+// maxAsked is about how many dead letters a question can be. They are in memory meanwhile.
+const maxAsked = 100_000
+
 // ask asks whether to act on dead letters, if there are any, and returns them. They are kept as
 // they were read before the question, so that one that has changed meanwhile is refused.
-func (f *actFlags) ask(letters iter.Seq2[*redisidem.KeyInfo, error], question string) (iter.Seq2[*redisidem.KeyInfo, error], error) {
+func (f *actFlags) ask(ctx context.Context, letters iter.Seq2[*redisidem.KeyInfo, error], question string) (iter.Seq2[*redisidem.KeyInfo, error], error) {
 	stop := during("counting dead letters")
 	var asked []*redisidem.KeyInfo
 	for k, err := range letters {
@@ -162,11 +171,15 @@ func (f *actFlags) ask(letters iter.Seq2[*redisidem.KeyInfo, error], question st
 			stop()
 			return nil, err
 		}
+		if len(asked) == maxAsked {
+			stop()
+			return nil, fmt.Errorf("nothing was done: more than %d dead letters match. Narrow the filter, or give --yes", maxAsked)
+		}
 		asked = append(asked, k)
 	}
 	stop()
 	if len(asked) > 0 {
-		if err := f.confirm(fmt.Sprintf("%s %s?", question, count(len(asked), "dead letter"))); err != nil {
+		if err := f.confirm(ctx, fmt.Sprintf("%s %s?", question, count(len(asked), "dead letter"))); err != nil {
 			return nil, err
 		}
 	}
@@ -179,8 +192,12 @@ func (f *actFlags) ask(letters iter.Seq2[*redisidem.KeyInfo, error], question st
 	}, nil
 }
 
-// isUnknown reports whether an act may have been done although it has returned an error.
+// isUnknown reports whether an act may have been done although it has returned an error. One that
+// Redis has not permitted was not.
 func isUnknown(err error) bool {
+	if errors.Is(err, redisidem.ErrNotPermitted) {
+		return false
+	}
 	return errors.Is(err, redisidem.ErrUnavailable) || errors.Is(err, context.Canceled)
 }
 

@@ -194,7 +194,21 @@ func TestRequeueRefusesAReasonOnce(t *testing.T) {
 	s := newShop(t)
 	buryMore(t, s, "order-2")
 	got := command(t, s.server.Addr(), "", "dead", "requeue", "--yes", "--reason="+strings.Repeat("r", 513))
-	if want := "ID  DONE\n[standard error]\nredisidem: Act.Reason is 513 bytes long, more than 512\n[exit status 1]\n"; got != want {
+	if want := "ID  DONE\n[standard error]\nredisidem: Act.Reason is 513 bytes long, more than 512\n[exit status 2]\n"; got != want {
 		t.Errorf("it prints\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestQuestionAboutDeadLettersIsBounded has one more than are kept in memory.
+func TestQuestionAboutDeadLettersIsBounded(t *testing.T) {
+	t.Parallel()
+	letter, yielded := new(redisidem.KeyInfo), 0
+	letters := func(yield func(*redisidem.KeyInfo, error) bool) {
+		for yielded = 1; yielded <= 2*maxAsked && yield(letter, nil); yielded++ {
+		}
+	}
+	_, err := new(actFlags).ask(t.Context(), letters, "Requeue")
+	if want := "more than 100000 dead letters match"; err == nil || !strings.Contains(err.Error(), want) || yielded != maxAsked+1 {
+		t.Errorf("after %d it returns %v, want %s", yielded, err, want)
 	}
 }

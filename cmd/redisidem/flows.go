@@ -78,7 +78,7 @@ func (f *actFlags) onFlow(ctx context.Context, store *storeFlags, question, done
 		return err
 	}
 	return store.inspect(ctx, f.Retention, func(in *redisidem.Inspector) error {
-		if err := f.confirm(question + " " + flow + "?"); err != nil {
+		if err := f.confirm(ctx, question+" "+flow+"?"); err != nil {
 			return err
 		}
 		if err := do(in); err != nil {

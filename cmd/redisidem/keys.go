@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -27,104 +24,63 @@ type keysCommand struct {
 
 // filterFlags say which keys a list has.
 type filterFlags struct {
-	Scope     string        `help:"Only keys of this scope."`
-	Flow      string        `help:"Only keys of this flow: NAME or NAME/VERSION."`
+	Scope     given         `help:"Only keys of this scope."`
+	Flow      given         `help:"Only keys of this flow: NAME or NAME/VERSION."`
 	OlderThan time.Duration `placeholder:"DURATION" help:"Only keys that were created so long ago at least, such as 90m or 36h."`
 	Attempts  int           `help:"Only keys with at least so many attempts."`
-	Error     string        `placeholder:"TEXT" help:"Only keys whose last failure contains this text."`
+	Error     given         `placeholder:"TEXT" help:"Only keys whose last failure contains this text. A failure that cannot be decoded is an error."`
 }
 
 func (f *filterFlags) filter(states ...redisidem.KeyState) redisidem.Filter {
-	return redisidem.Filter{States: states, Scope: f.Scope, Flow: f.Flow, OlderThan: f.OlderThan, Attempts: f.Attempts, Failure: f.Error}
-}
-
-// parseStates reads the names of states.
-func parseStates(names []string) (states []redisidem.KeyState, err error) {
-	keyStates := redisidem.KeyStates()
-	for _, name := range names {
-		found := false
-		all := make([]string, 0, len(keyStates))
-		for _, state := range keyStates {
-			all = append(all, state.String())
-			if state.String() == name {
-				states, found = append(states, state), true
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("--state %s must be one of %s", name, strings.Join(all, ", "))
-		}
+	return redisidem.Filter{
+		States: states, Scope: string(f.Scope), Flow: string(f.Flow), OlderThan: f.OlderThan, Attempts: f.Attempts, Failure: string(f.Error),
 	}
-	return states, nil
 }
 
-// pageFlags say which part of a list is printed.
-type pageFlags struct {
-	Limit  int    `default:"50" help:"End with the page in which this many keys are reached, so that up to some hundred more are printed; 0 for no limit."`
-	Cursor string `help:"Continue an earlier list, which has printed this."`
+// keyStates are the states that --state names, separated by commas.
+type keyStates []redisidem.KeyState
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. It adds to the states.
+func (s *keyStates) UnmarshalText(text []byte) error {
+	all := make(map[string]redisidem.KeyState)
+	var names []string
+	for _, state := range redisidem.KeyStates() {
+		all[state.String()] = state
+		names = append(names, state.String())
+	}
+	for name := range strings.SplitSeq(string(text), ",") {
+		state, ok := all[name]
+		switch {
+		case name == "":
+			return errors.New("must not be empty")
+		case !ok:
+			return fmt.Errorf("%s must be one of %s", name, strings.Join(names, ", "))
+		}
+		*s = append(*s, state)
+	}
+	return nil
+}
+
+// errUnread reports that a filter by error text could not be applied to some keys.
+func errUnread(n int) error {
+	return fmt.Errorf("%s a last failure that cannot be read, so --error cannot be applied: "+codecFlagsHelp, have(n, "key"))
 }
 
 type keysList struct {
 	storeFlags
 	filterFlags
 	pageFlags
-	State []string `placeholder:"STATE" predictor:"state" help:"Only keys in these states: idle, in-flight, abandoned, interrupted, interim, dead, finished, unreadable."`
+	State keyStates `placeholder:"STATE" predictor:"state" help:"Only keys in these states: idle, in-flight, abandoned, interrupted, interim, dead, finished, unreadable."`
 }
 
 // Run lists keys.
 func (c *keysList) Run(ctx context.Context) error {
-	states, err := parseStates(c.State)
-	if err != nil {
-		return err
-	}
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
 		r := newRows(c.Output, "ID STATE AGE TRIES SCOPE KEY FLOW")
-		return c.print(ctx, in, c.filter(states...), r, func(k *redisidem.KeyInfo) {
+		return c.print(ctx, in, c.filter(c.State...), r, func(k *redisidem.KeyInfo) {
 			r.add(newKeyRecord(k, false), k.ID, k.State.String(), ageOf(k), strconv.Itoa(k.Attempts), cut(k.Scope, 16), cut(k.Value, 20), cut(k.Flow, 14))
 		})
 	})
-}
-
-// flushEvery is how long rows of a long list wait until they are printed.
-const flushEvery = 300 * time.Millisecond
-
-// print prints the keys that match a filter, each once, up to the end of the page with the key of
-// number Limit. add prints one key as a row.
-func (f *pageFlags) print(ctx context.Context, in *redisidem.Inspector, filter redisidem.Filter, r *rows, add func(k *redisidem.KeyInfo)) error {
-	seen := make(map[string]bool)
-	cursor, records, flushed := f.Cursor, 0, time.Now()
-	var failed error
-	for page, err := range in.List(ctx, filter, cursor) {
-		if err != nil {
-			failed = err
-			break
-		}
-		for _, k := range page.Keys {
-			if !seen[k.ID] {
-				seen[k.ID] = true
-				add(k)
-			}
-		}
-		cursor, records = page.Next, records+page.Records
-		if cursor == "" || f.Limit > 0 && len(seen) >= f.Limit {
-			break
-		}
-		if time.Since(flushed) >= flushEvery {
-			progress("")
-			if failed = r.flush(); failed != nil {
-				break
-			}
-			flushed = time.Now()
-			progress(fmt.Sprintf("%s found in %s ", count(len(seen), "key"), count(records, "record")))
-		}
-	}
-	progress("")
-	err := errors.Join(failed, r.flush())
-	if cursor != "" {
-		fmt.Fprintf(os.Stderr, "%s; continue with --cursor %s\n", count(len(seen), "key"), cursor)
-	} else if r.json == nil && err == nil {
-		fmt.Fprintln(os.Stderr, count(len(seen), "key"))
-	}
-	return err
 }
 
 func ageOf(k *redisidem.KeyInfo) string {
@@ -181,7 +137,20 @@ type keysRequeue struct {
 
 // Run requeues a key.
 func (c *keysRequeue) Run(ctx context.Context) error {
-	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Requeue", "requeued", (*redisidem.Inspector).Requeue)
+	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Requeue", "requeued", requeueOne)
+}
+
+// requeueOne requeues a key. That a key is not a dead letter is not the same as that there is no
+// such key.
+func requeueOne(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error {
+	err := in.Requeue(ctx, key, a)
+	if !errors.Is(err, redisidem.ErrNotFound) {
+		return err
+	}
+	if _, stillErr := in.Find(ctx, key.ID); stillErr == nil {
+		return fmt.Errorf("the key is %s, and not among the dead letters", key.State)
+	}
+	return err
 }
 
 type keysDelete struct {
@@ -193,48 +162,6 @@ type keysDelete struct {
 // Run deletes a key.
 func (c *keysDelete) Run(ctx context.Context) error {
 	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Delete", "deleted", (*redisidem.Inspector).Delete)
-}
-
-type keysResolve struct {
-	storeFlags
-	actFlags
-	keyArgument
-	Status int    `required:"" help:"Status of the answer, from 200 to 599, or 0 for none."`
-	Body   string `placeholder:"FILE" help:"Body of the answer; - for standard input, which needs --yes."`
-	Type   string `default:"application/json" help:"Content-Type of the body."`
-	Leave  bool   `help:"Keep what the stages of the key's flow have committed. Needed if they can be undone."`
-}
-
-// Run resolves a key.
-func (c *keysResolve) Run(ctx context.Context) error {
-	if c.Status != 0 && (c.Status < 200 || c.Status > 599) { // 1xx is not an answer
-		return fmt.Errorf("--status %d must be from 200 to 599, or 0 for none", c.Status)
-	}
-	var body []byte
-	var err error
-	switch {
-	case c.Body == "-" && !c.Yes:
-		return errors.New("--body - needs --yes, since the answer to the question is read from there, too")
-	case c.Body == "-":
-		body, err = io.ReadAll(os.Stdin)
-	case c.Body != "":
-		body, err = os.ReadFile(c.Body)
-	}
-	if err != nil {
-		return err
-	}
-	response := redisidem.Response{Code: c.Status, Body: body}
-	if c.Body != "" {
-		response.Header = http.Header{"Content-Type": {c.Type}}
-	}
-	outcome := redisidem.Finish(response)
-	if c.Leave {
-		outcome = outcome.Leave()
-	}
-	question := fmt.Sprintf("Answer %d with %s to", c.Status, count(len(body), "byte"))
-	return c.one(ctx, &c.storeFlags, &c.keyArgument, question, "resolved", func(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error {
-		return in.Resolve(ctx, key, outcome, a)
-	})
 }
 
 // one asks whether to act on one key, and does it.
@@ -250,7 +177,7 @@ func (f *actFlags) one(
 		if err != nil {
 			return err
 		}
-		if err := f.confirm(fmt.Sprintf("%s 1 key, %s (%s)?", question, k.ID, describe(k))); err != nil {
+		if err := f.confirm(ctx, fmt.Sprintf("%s 1 key, %s (%s)?", question, k.ID, describe(k))); err != nil {
 			return err
 		}
 		if err := do(in, ctx, k, f.act()); err != nil {

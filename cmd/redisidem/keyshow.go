@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -58,6 +59,7 @@ type failure struct {
 	Attempt int       `json:"attempt"`
 	Owner   string    `json:"owner"`
 	Text    string    `json:"text"`
+	Error   string    `json:"error,omitempty"` // why the text cannot be read
 }
 
 type answerRecord struct {
@@ -78,7 +80,10 @@ func newKeyRecord(k *redisidem.KeyInfo, values bool) *keyRecord {
 		r.Error = k.Err.Error()
 	}
 	if f := k.LastFailure; f != nil {
-		r.LastFailure = &failure{f.At, f.Attempt, f.Owner, f.Text}
+		r.LastFailure = &failure{At: f.At, Attempt: f.Attempt, Owner: f.Owner, Text: f.Text}
+		if f.Err != nil {
+			r.LastFailure.Error = f.Err.Error()
+		}
 	}
 	if k.DeadLetter != nil {
 		r.Dead, r.DeadAt = k.DeadLetter.Reason, k.DeadLetter.At
@@ -107,20 +112,37 @@ var meanings = map[redisidem.KeyState]string{
 	redisidem.KeyIdle:        "no work is under way",
 }
 
+// showColumns is how wide the lines about a key are at most, without the name in front. Longer ones
+// are continued beneath.
+const showColumns = 110
+
+// codecFlagsHelp says what an operator can do about values that cannot be read.
+const codecFlagsHelp = "--encryption-key-file and --compressed say how the programs encode values"
+
+// reasonOf returns why a value cannot be read.
+func reasonOf(err error) string {
+	return strings.TrimPrefix(err.Error(), redisidem.ErrDamaged.Error()+": ")
+}
+
 // showKey prints all about a key.
 func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 	if output == "json" {
 		return newJSON(os.Stdout).Encode(newKeyRecord(k, values))
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
+	line := func(name, format string, args ...any) {
+		for _, part := range wrapped(fmt.Sprintf(format, args...), showColumns) {
+			fmt.Fprintf(w, "%s\t%s\n", name, part)
+			name = ""
+		}
+	}
 	at := func(t time.Time) string { return clock(t) + ", " + span(max(k.At.Sub(t), 0)) + " ago" }
 	line("ID", "%s", k.ID)
 	line("State", "%s: %s", k.State, meanings[k.State])
 	if k.Err != nil {
 		line("Not read", "%s", message(k.Err))
 		if k.State != redisidem.KeyUnreadable {
-			line("", "--encryption-key-file and --compressed say how the programs encode values")
+			line("", codecFlagsHelp)
 		}
 	}
 	if k.Scope != "" {
@@ -150,7 +172,13 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 		line("Lease left", "%s", span(k.LeaseLeft))
 	}
 	if f := k.LastFailure; f != nil {
-		line("Failed last", "%s, attempt %d by %s: %s", at(f.At), f.Attempt, shown(f.Owner), shown(f.Text))
+		line("Failed last", "%s, attempt %d by %s", at(f.At), f.Attempt, shown(f.Owner))
+		if f.Err == nil {
+			line("", "%s", shown(message(errors.New(f.Text))))
+		} else {
+			line("", "not read: %s", reasonOf(f.Err))
+			line("", codecFlagsHelp)
+		}
 	}
 	if k.DeadLetter != nil {
 		line("Dead", "%s: %s", at(k.DeadLetter.At), shown(k.DeadLetter.Reason))
@@ -166,7 +194,8 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 	if k.NotKept != "" {
 		line("Not kept", "%s could not be stored", shown(k.NotKept))
 	}
-	showValues(line, k, values)
+	unbroken := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) } // to be copied
+	showValues(unbroken, k, values)
 	if err := w.Flush(); err != nil {
 		return err
 	}

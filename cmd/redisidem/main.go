@@ -2,7 +2,7 @@
 // operators every key and lets them act, and checks whether a Redis is fit for use.
 //
 // The exit status is 0 if the command did what it says, 1 if not, 2 for a command line that cannot
-// be understood, and 3 if there is no such key.
+// be understood, lacks something or has a value out of its bounds, and 3 if there is no such key.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -102,10 +103,49 @@ func (quiet) Printf(context.Context, string, ...any) {}
 // fail prints an error and returns the exit status for it.
 func fail(err error) int {
 	fmt.Fprintln(os.Stderr, "redisidem:", message(err))
-	if errors.Is(err, redisidem.ErrNotFound) {
+	switch {
+	case errors.Is(err, redisidem.ErrNotFound):
 		return statusNotFound
+	case isUsage(err):
+		return statusUsage
 	}
 	return statusFailed
+}
+
+// usageError is an error about the command line.
+type usageError struct{ error }
+
+// Unwrap returns the error behind it.
+func (e usageError) Unwrap() error { return e.error }
+
+// usage returns an error about a flag or an argument.
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// isUsage reports whether an error is about the command line. The library checks some of its
+// values.
+func isUsage(err error) bool {
+	if _, ok := errors.AsType[usageError](err); ok {
+		return true
+	}
+	invalid, ok := errors.AsType[*redisidem.InvalidError](err)
+	if !ok {
+		return false
+	}
+	name, _, _ := strings.Cut(invalid.Field, ".")
+	return slices.Contains([]string{"cursor", "id", "scope", "flow", "Filter", "Act"}, name)
+}
+
+// given is a text on the command line that must not be empty. In a script, an empty one is a
+// variable that is not set, and a filter without it would match all keys.
+type given string
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (g *given) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errors.New("must not be empty")
+	}
+	*g = given(text)
+	return nil
 }
 
 // message returns the text of an error without the name of the library.

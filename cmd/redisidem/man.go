@@ -35,7 +35,7 @@ func writeManual(to io.Writer, app *kong.Application) error {
 		}
 	}
 	page.WriteString(".SH EXIT STATUS\n0 if the command did what it says, 1 if not, 2 for a command line that cannot be understood, " +
-		"and 3 if the key does not exist.\n")
+		"lacks something or has a value out of its bounds, and 3 if the key does not exist.\n")
 	_, err := io.WriteString(to, page.String())
 	return err
 }

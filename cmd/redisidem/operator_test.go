@@ -309,7 +309,7 @@ func TestCommandsRefuseBadInput(t *testing.T) {
 			c.args = append(c.args, "--reason=test", "--yes")
 		}
 		got := command(t, s.server.Addr(), "", c.args...)
-		if !strings.Contains(got, c.want+"\n") || !strings.HasSuffix(got, "[exit status 1]\n") || strings.Contains(got, "goroutine") {
+		if !strings.Contains(got, c.want+"\n") || !strings.HasSuffix(got, "[exit status 2]\n") || strings.Contains(got, "goroutine") {
 			t.Errorf("%q: %s, want %q", c.args, got, c.want)
 		}
 	}

@@ -4,11 +4,14 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/redisidem/redisidem/redisidem"
 )
 
 // noteColumns is how wide a text beneath a row is at most.
@@ -21,6 +24,32 @@ type rows struct {
 	waiting [][]string
 	widths  []int
 	err     error
+
+	colours bool
+	begun   bool // the heading is printed
+	state   int  // the column of states, or -1
+}
+
+// The colours of a table, as a terminal takes them.
+const (
+	bold     = "\x1b[1m"
+	red      = "\x1b[31m"
+	green    = "\x1b[32m"
+	yellow   = "\x1b[33m"
+	ordinary = "\x1b[0m"
+)
+
+// stateColours has the states that need an operator, or that show work.
+var stateColours = map[string]string{
+	redisidem.KeyUnreadable.String(): red, redisidem.KeyDead.String(): red,
+	redisidem.KeyInterrupted.String(): yellow, redisidem.KeyAbandoned.String(): yellow,
+	redisidem.KeyInFlight.String(): green,
+}
+
+// coloured reports whether tables have colours: on a terminal that shows them, whose user has not
+// refused them.
+func coloured() bool {
+	return terminal(os.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // newRows begins a table with the names of its columns, separated by spaces.
@@ -28,8 +57,9 @@ func newRows(output, columns string) *rows {
 	if output == "json" {
 		return &rows{json: newJSON(os.Stdout)}
 	}
-	r := new(rows)
-	r.line(strings.Fields(columns)...)
+	names := strings.Fields(columns)
+	r := &rows{colours: coloured(), state: slices.Index(names, "STATE")}
+	r.line(names...)
 	return r
 }
 
@@ -58,7 +88,7 @@ func (r *rows) note(text string) {
 
 // addLong is add with a last cell that is beneath the row if it is longer than most.
 func (r *rows) addLong(object any, most int, last string, cells ...string) {
-	if utf8.RuneCountInString(shown(last)) <= most {
+	if columnsOf(shown(last)) <= most {
 		r.add(object, append(cells, cut(last, most))...)
 		return
 	}
@@ -72,7 +102,7 @@ func (r *rows) line(cells ...string) {
 		if i == len(r.widths) {
 			r.widths = append(r.widths, 0)
 		}
-		r.widths[i] = max(r.widths[i], utf8.RuneCountInString(cell))
+		r.widths[i] = max(r.widths[i], columnsOf(cell))
 	}
 	r.waiting = append(r.waiting, cells)
 }
@@ -84,15 +114,89 @@ func (r *rows) flush() error {
 		last := len(cells) - 1
 		line := ""
 		for i, cell := range cells[:last] {
-			line += cell + strings.Repeat(" ", r.widths[i]-utf8.RuneCountInString(cell)+2)
+			line += r.paint(i, cell) + strings.Repeat(" ", r.widths[i]-columnsOf(cell)+2)
 		}
-		text.WriteString(strings.TrimRight(line+cells[last], " ") + "\n")
+		text.WriteString(strings.TrimRight(line+r.paint(last, cells[last]), " ") + "\n")
+		r.begun = true
 	}
 	r.waiting = nil
 	if _, err := os.Stdout.WriteString(text.String()); r.err == nil {
 		r.err = err
 	}
 	return r.err
+}
+
+// paint returns a cell in its colour, if it has one.
+func (r *rows) paint(column int, cell string) string {
+	colour := ""
+	switch {
+	case !r.colours:
+	case !r.begun:
+		colour = bold
+	case column == r.state:
+		colour = stateColours[cell]
+	}
+	if colour == "" {
+		return cell
+	}
+	return colour + cell + ordinary
+}
+
+// wide are the characters that take two columns of a terminal.
+var wide = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x1100, Hi: 0x115f, Stride: 1}, // Hangul
+		{Lo: 0x2e80, Hi: 0x303e, Stride: 1}, // radicals and punctuation of CJK
+		{Lo: 0x3041, Hi: 0xa4cf, Stride: 1}, // Kana, CJK and Yi
+		{Lo: 0xac00, Hi: 0xd7a3, Stride: 1}, // Hangul
+		{Lo: 0xf900, Hi: 0xfaff, Stride: 1}, // CJK
+		{Lo: 0xfe30, Hi: 0xfe6f, Stride: 1}, // forms of CJK
+		{Lo: 0xff01, Hi: 0xff60, Stride: 1}, // full width
+		{Lo: 0xffe0, Hi: 0xffe6, Stride: 1},
+	},
+	R32: []unicode.Range32{
+		{Lo: 0x1f300, Hi: 0x1f64f, Stride: 1}, // pictures
+		{Lo: 0x1f680, Hi: 0x1f6ff, Stride: 1},
+		{Lo: 0x1f900, Hi: 0x1faff, Stride: 1},
+		{Lo: 0x20000, Hi: 0x3fffd, Stride: 1}, // CJK
+	},
+}
+
+// columnsOf returns how many columns a text takes on a terminal.
+func columnsOf(text string) (n int) {
+	for _, r := range text {
+		n += widthOf(r)
+	}
+	return n
+}
+
+func widthOf(r rune) int {
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me): // they are drawn onto the character before
+		return 0
+	case unicode.Is(wide, r):
+		return 2
+	}
+	return 1
+}
+
+// head returns the longest beginning of a text that takes at most so many columns.
+func head(text string, columns int) string {
+	for i, r := range text {
+		if columns -= widthOf(r); columns < 0 {
+			return text[:i]
+		}
+	}
+	return text
+}
+
+// wrapped returns a text in lines of at most so many columns.
+func wrapped(text string, columns int) (lines []string) {
+	for columnsOf(text) > columns {
+		line := head(text, columns)
+		lines, text = append(lines, line), text[len(line):]
+	}
+	return append(lines, text)
 }
 
 // shown returns a text from Redis as it can be printed: what a terminal would not show, or would
@@ -104,14 +208,14 @@ func shown(s string) string {
 	return s
 }
 
-// cut returns a text as it can be printed, in at most so many characters; "-" for none.
+// cut returns a text as it can be printed, in at most so many columns; "-" for none.
 func cut(s string, most int) string {
 	s = shown(s)
 	if s == "" {
 		return "-"
 	}
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
+	if columnsOf(s) > most {
+		return head(s, most-1) + "…"
 	}
 	return s
 }
@@ -143,6 +247,14 @@ func units(d, large time.Duration, largeName string, small time.Duration, smallN
 
 // clock returns a time for people.
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") }
+
+// have returns "1 key has" or "n keys have".
+func have(n int, thing string) string {
+	if n == 1 {
+		return count(n, thing) + " has"
+	}
+	return count(n, thing) + " have"
+}
 
 // count returns "1 key" or "n keys".
 func count(n int, thing string) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +93,42 @@ func TestOpenFlowsFitTheScreen(t *testing.T) {
 		if n > 130 || strings.Contains(cells[0], "…") && len(cells) == 1 {
 			t.Errorf("a line has %d columns: %q", n, cells)
 		}
+	}
+}
+
+// TestTablesAlignWideCharacters has cells of characters that take two columns, or none.
+func TestTablesAlignWideCharacters(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{"order": 5, "注文": 4, "한국": 4, "e\u0301": 1, "🛒": 2, "ａ": 2, "é": 1, "注文x": 5} {
+		if got := columnsOf(text); got != want {
+			t.Errorf("%q has %d columns, want %d", text, got, want)
+		}
+	}
+	if got := cut("注文注文注文", 7); got != "注文注…" || columnsOf(got) != 7 {
+		t.Errorf("cut returns %q, of %d columns", got, columnsOf(got))
+	}
+}
+
+// TestKeysShowFitsTheScreen has a failure of the longest form, in wide characters.
+func TestKeysShowFitsTheScreen(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	sc := s.svc.Scope(strings.Repeat("s", 200))
+	text := strings.Repeat("支払いは拒否されました。", 6) + strings.Repeat("w", 30)
+	_, err := sc.Do(t.Context(), "k", redisidem.Request{Method: "POST", Path: "/" + strings.Repeat("p", 200)}, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Outcome{}, errors.New("redisidem: " + text)
+	})
+	if err == nil {
+		t.Fatal("the attempt did not fail")
+	}
+	got := command(t, s.server.Addr(), "", "keys", "show", sc.ID("k"))
+	for line := range strings.Lines(got) {
+		if n := columnsOf(strings.TrimSuffix(line, "\n")); n > 130 {
+			t.Errorf("a line has %d columns: %s", n, line)
+		}
+	}
+	joined := regexp.MustCompile(`\n {2,}`).ReplaceAllString(got, "")
+	if strings.Contains(got, "redisidem: ") || !strings.Contains(joined, text[:180]) {
+		t.Errorf("it prints\n%s", got)
 	}
 }

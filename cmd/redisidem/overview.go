@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -130,7 +131,7 @@ func addOpenFlow(r *rows, f *redisidem.OpenFlow) {
 type auditCommand struct {
 	storeFlags
 	Since time.Duration `default:"168h" help:"How far to go back, by this machine's clock; 0 for all."`
-	Key   string        `placeholder:"ID" help:"Only acts on the key with this ID."`
+	Key   given         `placeholder:"ID" help:"Only acts on the key with this ID."`
 }
 
 // Run prints the audit.
@@ -140,13 +141,13 @@ func (c *auditCommand) Run(ctx context.Context) error {
 		from = time.Now().Add(-c.Since)
 	}
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
-		entries, err := in.Audit(ctx, from, time.Time{})
-		if err != nil {
-			return err
+		entries, damage := in.Audit(ctx, from, time.Time{})
+		if damage != nil && !errors.Is(damage, redisidem.ErrDamaged) {
+			return damage
 		}
 		r := newRows(c.Output, "WHEN WHO WHAT ID WHY")
 		for _, e := range entries {
-			if c.Key != "" && c.Key != e.KeyID {
+			if c.Key != "" && string(c.Key) != e.KeyID {
 				continue
 			}
 			what, counts, _ := strings.Cut(e.Act, ", ") // an act on many keys has counts
@@ -165,6 +166,6 @@ func (c *auditCommand) Run(ctx context.Context) error {
 				r.note(counts)
 			}
 		}
-		return r.flush()
+		return errors.Join(r.flush(), damage)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,5 +67,36 @@ func TestSlowCommandsShowThatTheyGoOn(t *testing.T) {
 				t.Errorf("the terminal has %q, want %q, and nothing in the end", got, want)
 			}
 		})
+	}
+}
+
+// TestTablesHaveColoursOnATerminalOnly prints a table on a terminal, with and without NO_COLOR, and
+// elsewhere.
+func TestTablesHaveColoursOnATerminalOnly(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.server.SetTime(s.now)
+	plain, _, _ := strings.Cut(command(t, s.server.Addr(), "", "keys", "list"), "[standard error]")
+	for _, c := range []struct {
+		args, env string
+		coloured  bool
+	}{{"keys list", "TERM=xterm", true}, {"keys list", "NO_COLOR=1", false}, {"keys list", "TERM=dumb", false}, {"keys list --output json", "TERM=xterm", false}, {"stats", "TERM=xterm", true}} {
+		keyboard, screen := openTerminal(t)
+		cmd := exec.CommandContext(t.Context(), os.Args[0], strings.Fields(c.args)...) //nolint:gosec // this very binary
+		cmd.Env = append(os.Environ(), program+"=1", "REDIS_URL=redis://"+s.server.Addr(), "NO_COLOR=", c.env)
+		cmd.Stdout = screen
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		_ = screen.Close()
+		text, _ := io.ReadAll(keyboard) // it ends with an error, since the terminal is gone
+		got := strings.ReplaceAll(string(text), "\r\n", "\n")
+		if coloured := strings.Contains(got, "\x1b["); coloured != c.coloured {
+			t.Errorf("%s with %s: coloured %t\n%q", c.args, c.env, coloured, got)
+		}
+		without := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(got, "")
+		if c.args == "keys list" && without != plain {
+			t.Errorf("without colours it is\n%s\nwant\n%s", without, plain)
+		}
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -23,15 +22,15 @@ type flowsReindex struct {
 func (c *flowsReindex) Run(ctx context.Context) error {
 	switch {
 	case c.Pace < 1:
-		return fmt.Errorf("--pace %d must be at least 1", c.Pace)
+		return usage("--pace %d must be at least 1", c.Pace)
 	case c.After < 0:
-		return fmt.Errorf("--after %v must not be negative", c.After)
+		return usage("--after %v must not be negative", c.After)
 	}
 	if err := c.check(); err != nil {
 		return err
 	}
 	return c.inspect(ctx, c.Retention, func(in *redisidem.Inspector) error {
-		if err := c.confirm("Rebuild the indexes of " + cut(c.Flow, 64) + "?"); err != nil {
+		if err := c.confirm(ctx, "Rebuild the indexes of "+cut(c.Flow, 64)+"?"); err != nil {
 			return err
 		}
 		var p redisidem.Reindexed
@@ -39,9 +38,7 @@ func (c *flowsReindex) Run(ctx context.Context) error {
 		for reindexed, err := range in.Reindex(ctx, c.Flow, c.After, c.Cursor, c.act()) {
 			p = reindexed
 			if err != nil {
-				if p.Next != "" {
-					fmt.Fprintf(os.Stderr, "%s entered; continue with --cursor %s\n", count(p.Entered, "key"), p.Next)
-				}
+				stopped(err, count(p.Entered, "key")+" entered", p.Entered, p.Next)
 				return err
 			}
 			progress(fmt.Sprintf("%s entered of %s ", count(p.Entered, "key"), count(p.Records, "record")))

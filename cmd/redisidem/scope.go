@@ -19,7 +19,7 @@ type scopeCommand struct {
 // checkScope returns an error for an empty scope, which would stand for all keys.
 func checkScope(scope string) error {
 	if scope == "" {
-		return errors.New("scope must not be empty")
+		return usage("scope must not be empty")
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (c *scopePurge) Run(ctx context.Context) error {
 				r.add(map[string]int{"hits": n, "locked": locked}, strconv.Itoa(n), strconv.Itoa(locked))
 				return r.flush()
 			}
-			if err := c.confirm(fmt.Sprintf("Delete %s of scope %s, and leave %d in flight?", count(n, "key"), cut(c.Scope, 40), locked)); err != nil {
+			if err := c.confirm(ctx, fmt.Sprintf("Delete %s of scope %s, and leave %d in flight?", count(n, "key"), cut(c.Scope, 40), locked)); err != nil {
 				return err
 			}
 		}
@@ -96,9 +96,7 @@ func (c *scopePurge) Run(ctx context.Context) error {
 		for purged, err := range in.Purge(ctx, c.Scope, c.Cursor, c.act()) {
 			p = purged
 			if err != nil {
-				if p.Next != "" {
-					fmt.Fprintf(os.Stderr, "%s deleted; continue with --cursor %s\n", count(p.Deleted, "key"), p.Next)
-				}
+				stopped(err, count(p.Deleted, "key")+" deleted", p.Deleted, p.Next)
 				return err
 			}
 			progress(fmt.Sprintf("%s deleted of %s ", count(p.Deleted, "key"), count(p.Records, "record")))
@@ -120,23 +118,33 @@ func (c *scopePurge) Run(ctx context.Context) error {
 	})
 }
 
+// stopped says what an act on many keys had done before an error, and how it goes on.
+func stopped(err error, what string, done int, cursor string) {
+	progress("")
+	switch {
+	case errors.Is(err, redisidem.ErrInvalid): // before anything was done
+	case cursor != "":
+		fmt.Fprintf(os.Stderr, "%s; continue with --cursor %s\n", what, cursor)
+	case done > 0: // in the first page, which has no cursor
+		fmt.Fprintf(os.Stderr, "%s; repeat the command for the rest\n", what)
+	}
+}
+
 // count counts the keys that a purge would delete, and those in flight.
 func (c *scopePurge) count(ctx context.Context, in *redisidem.Inspector) (n, locked int, err error) {
-	seen := make(map[string]bool)
+	var seen recent
 	for page, err := range in.List(ctx, redisidem.Filter{Scope: c.Scope}, c.Cursor) {
 		if err != nil {
 			return 0, 0, err
 		}
 		for _, k := range page.Keys {
 			switch {
-			case seen[k.ID]:
-				continue
+			case !seen.add(k.ID):
 			case k.State == redisidem.KeyInFlight:
 				locked++
 			default:
 				n++
 			}
-			seen[k.ID] = true
 		}
 	}
 	return n, locked, nil

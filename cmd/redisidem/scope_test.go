@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -69,5 +70,27 @@ func TestDryRunOfAPurgePrintsARow(t *testing.T) {
 		if got := command(t, s.server.Addr(), "", strings.Fields("scope purge --dry-run "+args)...); got != want {
 			t.Errorf("%s prints\n%s\nwant\n%s", args, got, want)
 		}
+	}
+}
+
+// TestStoppedPurgeSaysWhatItDid lets a server refuse, in the first page, the second key that is to
+// be deleted.
+func TestStoppedPurgeSaysWhatItDid(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	buryMore(t, s, "order-2", "order-3", "order-4")
+	deletes := 0
+	s.server.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
+		if name := strings.ToUpper(cmd); (name == "EVALSHA" || name == "EVAL") && strings.Contains(strings.Join(args, " "), "{") && !strings.Contains(strings.Join(args, " "), ":audit") {
+			if deletes++; deletes > 2 { // the first is unknown by its name, and sent again
+				c.WriteError("NOPERM this user has no permissions")
+				return true
+			}
+		}
+		return false
+	})
+	got := command(t, s.server.Addr(), "", "scope", "purge", "acme", "--reason=left", "--yes")
+	if !strings.Contains(got, "1 key deleted; repeat the command for the rest\n") || !strings.Contains(got, "lacks a right") || !strings.HasSuffix(got, "[exit status 1]\n") {
+		t.Errorf("after %d deletes it prints\n%s", deletes, got)
 	}
 }

@@ -19,9 +19,11 @@ type storeFlags struct {
 type storeAccess struct {
 	codecFlags
 
-	Redis     string        `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis that stores the keys. Prefer the environment variable, since the URL may contain a password."`
+	Redis     given         `env:"REDIS_URL" required:"" placeholder:"URL" help:"The Redis that stores the keys. Prefer the environment variable, since the URL may contain a password."`
 	Namespace string        `default:"redisidem" help:"Prefix of all names in Redis."`
 	Timeout   time.Duration `default:"5s" help:"Timeout of each operation on Redis."`
+
+	writes *answerFlags // nil for a command that stores no values
 }
 
 // inspect opens the store and runs a function on it. No server is checked, so that a user that may
@@ -44,21 +46,26 @@ func (f *storeAccess) open(retention time.Duration) (*redisidem.Service, error) 
 	if err != nil {
 		return nil, flagError(err)
 	}
-	return redisidem.OpenUnchecked(f.Redis, &redisidem.Config{
-		Namespace: f.Namespace, Timeout: f.Timeout, Codec: codec.Optional(values), MaxValueBytes: 512 << 20, Retention: retention,
-	})
+	cfg := redisidem.Config{Namespace: f.Namespace, Timeout: f.Timeout, Codec: codec.Optional(values), MaxValueBytes: maxValueBytes, Retention: retention}
+	if f.writes != nil {
+		cfg.MaxValueBytes = f.writes.MaxValueBytes
+		if !f.writes.AcceptPlain {
+			cfg.Codec = values
+		}
+	}
+	return redisidem.OpenUnchecked(string(f.Redis), &cfg)
 }
 
 // keyArgument names one key.
 type keyArgument struct {
 	Key   string `arg:"" help:"The key's ID, as in logs; with --scope the key itself."`
-	Scope string `help:"Scope of the key, if it is not given by its ID."`
+	Scope given  `help:"Scope of the key, if it is not given by its ID."`
 }
 
 // get reads the key.
 func (a *keyArgument) get(ctx context.Context, in *redisidem.Inspector) (*redisidem.KeyInfo, error) {
 	if a.Scope != "" {
-		return in.Get(ctx, a.Scope, a.Key)
+		return in.Get(ctx, string(a.Scope), a.Key)
 	}
 	return in.Find(ctx, a.Key)
 }

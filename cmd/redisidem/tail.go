@@ -17,8 +17,8 @@ import (
 // tailCommand prints what happens, until it is interrupted.
 type tailCommand struct {
 	storeFlags
-	Scope    string        `help:"Only keys of this scope. Acts are shown for all scopes."`
-	Flow     string        `help:"Only keys of this flow: NAME or NAME/VERSION. Acts are shown for all flows."`
+	Scope    given         `help:"Only keys of this scope. Acts are shown for all scopes."`
+	Flow     given         `help:"Only keys of this flow: NAME or NAME/VERSION. Acts are shown for all flows."`
 	Interval time.Duration `default:"2s" help:"How often Redis is asked; 100ms at least."`
 	Pace     int           `default:"1000" help:"How many records are looked at in each second. A record costs Redis about 10 µs."`
 }
@@ -31,7 +31,8 @@ It prints each key that was abandoned or interrupted, or that has become a dead 
 These are found by looking at all records again and again: it takes the number of records, divided by --pace, in
 seconds. Keys that were in such a state before are only counted, once all have been looked at.
 
-Acts and keys have times of Redis, other events those of this machine.
+Acts, and keys that are found in such a state, have times of Redis. Keys that are no longer so (not-abandoned,
+not-interrupted, not-dead) and numbers of dead letters have those of this machine, at which they were noticed.
 
 Workers do nothing for it, so it cannot show work that succeeds, nor states that begin and end between two looks.
 It changes nothing in Redis.`
@@ -43,15 +44,15 @@ const minInterval = 100 * time.Millisecond
 func (c *tailCommand) Run(ctx context.Context) error {
 	switch {
 	case c.Interval < minInterval:
-		return fmt.Errorf("--interval %v must be at least %v", c.Interval, minInterval)
+		return usage("--interval %v must be at least %v", c.Interval, minInterval)
 	case c.Pace < 1:
-		return fmt.Errorf("--pace %d must be at least 1", c.Pace)
+		return usage("--pace %d must be at least 1", c.Pace)
 	}
 	return c.inspect(ctx, 0, func(in *redisidem.Inspector) error {
 		rows := newRows(c.Output, "WHEN EVENT ID DETAIL")
 		copy(rows.widths, []int{len("2006-01-02 15:04:05.000"), len("not-interrupted"), 32}) // of rows to come
 		look := newLook(in, redisidem.Filter{
-			Scope: c.Scope, Flow: c.Flow,
+			Scope: string(c.Scope), Flow: string(c.Flow),
 			States: []redisidem.KeyState{redisidem.KeyAbandoned, redisidem.KeyInterrupted, redisidem.KeyDead},
 		})
 		defer look.close()
@@ -128,6 +129,7 @@ type look struct {
 	stuck, before map[string]tailEvent // by ID: the keys of this pass, and those of the one before
 	acts          map[redisidem.AuditEntry]bool
 	newest        time.Time       // of the acts
+	damage        string          // why a part of the audit cannot be read, once it was said
 	flows         map[string]bool // that have had dead letters
 	dead          map[string]int64
 }
@@ -176,7 +178,13 @@ func (l *look) nextActs(ctx context.Context) (events []tailEvent, err error) {
 		from = l.newest.Add(-overlap)
 	}
 	entries, err := l.in.Audit(ctx, from, time.Time{})
-	if err != nil {
+	switch {
+	case errors.Is(err, redisidem.ErrDamaged):
+		if text := message(err); text != l.damage {
+			l.damage = text
+			fmt.Fprintln(os.Stderr, text)
+		}
+	case err != nil:
 		return nil, err
 	}
 	seen := make(map[redisidem.AuditEntry]bool, len(entries))
@@ -283,6 +291,9 @@ func stuckEvent(k *redisidem.KeyInfo) tailEvent {
 	e := tailEvent{At: k.LockedAt, Event: k.State.String(), ID: k.ID, Scope: k.Scope, Key: k.Value, Flow: k.Flow}
 	if f := k.LastFailure; f != nil && k.State != redisidem.KeyAbandoned {
 		e.At, e.Text = f.At, message(errors.New(f.Text))
+		if f.Err != nil {
+			e.Text = "its last failure cannot be read: " + reasonOf(f.Err)
+		}
 	}
 	switch {
 	case k.DeadLetter != nil:

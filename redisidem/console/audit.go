@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -75,7 +76,10 @@ func (p *auditPage) read(c *Console, v *visit, query url.Values) (limit int, err
 		return 0, err
 	}
 	entries, err := c.inspector.Audit(v.r.Context(), from, time.Time{})
-	if err != nil {
+	switch {
+	case errors.Is(err, redisidem.ErrDamaged): // of some shards; the entries of the others are there
+		p.Problem = explain(err).text
+	case err != nil:
 		return 0, err
 	}
 	entries = slices.DeleteFunc(entries, func(e redisidem.AuditEntry) bool {

@@ -36,3 +36,14 @@ func TestAuditShowsTheNewestActsFirst(t *testing.T) {
 		mustHave(t, s.get("/audit?"+query, 400), want, `role="alert"`)
 	}
 }
+
+// TestAuditBesideAKeyOfAnotherType has a text in place of the audit of one shard.
+func TestAuditBesideAKeyOfAnotherType(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	k, err := s.inspector.Find(t.Context(), s.ids["idle"])
+	s.must(err)
+	s.must(s.inspector.AuditRead(t.Context(), k, redisidem.Act{Actor: "bob", Reason: "ticket 4711"}))
+	s.must(s.server.Set("redisidem:{002}:audit", "a text"))
+	mustHave(t, s.site().get("/audit", 200), "ticket 4711", "redisidem:{002}:audit", `role="alert"`)
+}

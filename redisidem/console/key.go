@@ -110,7 +110,10 @@ func lastFailure(k *redisidem.KeyInfo) string {
 		return ""
 	}
 	text := clock(f.At) + ", " + after(k.At, f.At) + " ago, attempt " + strconv.Itoa(f.Attempt) + " by " + f.Owner
-	if f.Text != "" {
+	switch {
+	case f.Err != nil:
+		text += ". Its text cannot be read: " + plain(f.Err)
+	case f.Text != "":
 		text += ": " + f.Text
 	}
 	return text

@@ -3,11 +3,13 @@ package console_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 )
 
 func TestKeyShowsItsRecord(t *testing.T) {
@@ -59,4 +61,20 @@ func TestValuesThatAreLargeOrNotText(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestKeySaysThatItsLastFailureCannotBeRead has a failure that was stored with another codec.
+func TestKeySaysThatItsLastFailureCannotBeRead(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	values, err := codec.NewEncryption(codec.EncryptionKey{ID: "k1", Secret: bytes.Repeat([]byte("s"), 32)})
+	s.must(err)
+	sc := s.open(values).Scope("failed")
+	_, err = sc.Do(t.Context(), "k", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Outcome{}, errProvider
+	})
+	if !errors.Is(err, errProvider) {
+		t.Fatal(err)
+	}
+	mustHave(t, s.site().get("/keys/"+sc.ID("k"), 200), "attempt 1 by worker-1. Its text cannot be read: damaged record: last_failure is encoded")
 }

@@ -58,6 +58,8 @@ func explain(err error) *problem {
 		return &problem{http.StatusServiceUnavailable, "Redis does not answer", "Redis gave no answer in time. What was under way may have been done or not: the audit says it."}
 	case errors.Is(err, redisidem.ErrLocked):
 		return &problem{http.StatusConflict, "In flight", "A worker has the lease on the key. Unlock it first, or wait."}
+	case errors.Is(err, redisidem.ErrNotLocked):
+		return &problem{http.StatusConflict, "Not locked", "No worker has a lease on the key, so nothing was taken away."}
 	case errors.Is(err, redisidem.ErrStale):
 		return &problem{http.StatusConflict, "Changed", "The key has changed since it was shown. Look at it again."}
 	case errors.Is(err, redisidem.ErrFinished):

@@ -263,7 +263,7 @@ func (o *operator) try(what string, do func(a redisidem.Act) error) {
 	}
 	err := do(redisidem.Act{Actor: o.name, Reason: a.reason})
 	a.refused = err
-	for _, refusal := range []error{redisidem.ErrLocked, redisidem.ErrStale, redisidem.ErrFinished, redisidem.ErrNotFound} {
+	for _, refusal := range []error{redisidem.ErrLocked, redisidem.ErrNotLocked, redisidem.ErrStale, redisidem.ErrFinished, redisidem.ErrNotFound} {
 		if errors.Is(err, refusal) {
 			err = nil
 		}

@@ -65,13 +65,13 @@ func TestOneCommandAnswersEachQuestion(t *testing.T) {
 		t.Errorf("%d keys are stuck, want %d", n, keys/5)
 	}
 	a.ask("Which worker has a key, and since when?", "keys show "+id("in flight"), "in-flight: a worker has the lease", "given to worker-", "Lease left  ")
-	a.ask("Why did a key fail?", "keys show "+id("failed in the flow"), "Failed last", errProvider.Error(), `stage "reserved" of checkout/1: 1 attempts`)
+	a.ask("Why did a key fail?", "keys show "+id("failed in the flow"), "Failed last", errProvider.Error(), `stage "reserved" of checkout/1: 1 attempt`)
 	a.ask("Which keys failed with this error?", `keys list --error "the worker was interrupted"`)
 	if n := strings.Count(p.run("keys", "list", "--error", "the worker was interrupted", "--limit=0", "--output=json"), "\n"); n != keys*7/100 {
 		t.Errorf("%d keys were interrupted, want %d", n, keys*7/100)
 	}
 	a.ask("What did the client get?", "keys show "+id("finished")+" --body", "Answer    201", `{"receipt":"`)
-	a.ask("Which keys did completers give up?", "dead list", "checkout/1: 1 attempts")
+	a.ask("Which keys did completers give up?", "dead list", "checkout/1: 1 attempt")
 
 	a.conflicts()
 	a.mustNotOccupyTheServer(s)

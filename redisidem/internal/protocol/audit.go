@@ -76,7 +76,8 @@ type AuditEntry struct {
 
 // AuditEntries reads the entries of audit streams between two times, both inclusive, in no
 // particular order. A zero time is no bound. An operation lasts as long as its requests, each of
-// which has the client's timeout.
+// which has the client's timeout. Redis keys of another type in place of streams are a
+// [DamagedError] that names them, beside the entries of the others.
 func (c *Client) AuditEntries(ctx context.Context, from, to time.Time) (entries []AuditEntry, err error) {
 	streams := make([]string, Shards)
 	for shard := range streams {
@@ -93,21 +94,28 @@ func (c *Client) AuditEntries(ctx context.Context, from, to time.Time) (entries 
 	if !to.IsZero() {
 		end = strconv.FormatInt(to.UnixMilli(), 10)
 	}
+	var foreign []string
 	for len(streams) > 0 {
 		n := min(len(streams), auditBatch)
 		cmds := make([]redis.Cmder, n)
 		for i, stream := range streams[:n] {
 			cmds[i] = redis.NewXMessageSliceCmd(ctx, "xrange", stream, begin, end)
 		}
-		if err := c.read(ctx, cmds); err != nil {
+		if err := c.readEach(ctx, cmds); err != nil {
 			return nil, err
 		}
-		for _, cmd := range cmds {
+		for i, cmd := range cmds {
+			if cmd.Err() != nil { // readEach has returned all others
+				foreign = append(foreign, streams[i])
+			}
 			for _, m := range cmd.(*redis.XMessageSliceCmd).Val() { //nolint:forcetypeassert // made above
 				entries = append(entries, readAuditEntry(m))
 			}
 		}
 		streams = streams[n:]
+	}
+	if len(foreign) > 0 {
+		return entries, &DamagedError{"not a stream, so that the audit of its shard is missing: " + strings.Join(foreign, ", ")}
 	}
 	return entries, nil
 }

@@ -14,6 +14,7 @@ const (
 	StatusInterim   Status = "INTERIM"
 	StatusMoved     Status = "MOVED"
 	StatusStale     Status = "STALE"
+	StatusFree      Status = "FREE"
 	StatusGone      Status = "GONE"
 	StatusLost      Status = "LOST"
 	StatusFenced    Status = "FENCED"

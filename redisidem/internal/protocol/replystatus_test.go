@@ -13,7 +13,7 @@ func TestStatusesOfTheScriptsAreKnown(t *testing.T) {
 	known := []Status{
 		StatusOK, StatusCreated, StatusFound, StatusOwn, StatusBusy, StatusDone, StatusMoved, StatusStale, StatusGone,
 		StatusLost, StatusFenced, StatusForgotten, StatusMismatch, StatusDamaged, StatusOther,
-		StatusUnknown, StatusEffect, StatusAlive, StatusLate, StatusLater, StatusLetter, StatusInterim, StatusFull,
+		StatusFree, StatusUnknown, StatusEffect, StatusAlive, StatusLate, StatusLater, StatusLetter, StatusInterim, StatusFull,
 	}
 	used := make(map[Status]bool)
 	word := regexp.MustCompile(`'([A-Z]+) '`)
