@@ -15,8 +15,8 @@ import (
 type Policy struct {
 	// Protect is whether requests are protected. Unprotected requests are forwarded unchanged.
 	Protect *bool `yaml:"protect" help:"Whether requests are protected. Unprotected requests are forwarded unchanged."`
-	// Methods are the protected methods. A route whose pattern has an unsafe method protects only
-	// that one.
+	// Methods are the protected methods, of IANA's registry. A route whose pattern has an unsafe
+	// method protects only that one.
 	Methods []string `yaml:"methods" jsonschema:"minItems=1" help:"The protected methods. A route whose match has an unsafe method protects only that one."`
 	// Key is "required" or "optional". Syntax is "lenient" (keys with or without quotes) or
 	// "strict" (with quotes).
@@ -213,7 +213,21 @@ func (p *Policy) validate() error {
 	case len(p.Methods) == 0:
 		return configfile.Invalid("methods", "must not be empty; use protect: false for routes without protection")
 	}
+	for i, method := range p.Methods {
+		if err := checkMethod(fmt.Sprintf("methods[%d]", i), method); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// checkMethod refuses unknown methods, since a typing error would leave requests without the policy
+// that they should have.
+func checkMethod(field, method string) error {
+	if httpidem.IsRegisteredMethod(method) {
+		return nil
+	}
+	return configfile.Invalid(field, "must be a method of the registry of HTTP methods, such as POST: %q", method)
 }
 
 // KeySources returns the places of the key. Nil means the field Idempotency-Key.

@@ -62,6 +62,11 @@ func (r *Route) complete(defaults *Policy) error {
 	}
 	r.Match = method + rest
 	if !named && method != "" && !isSafe(method) {
+	if method != "" {
+		if err := checkMethod("match", method); err != nil {
+			return err
+		}
+	}
 		r.Methods = []string{method}
 	}
 	// A route that protects nothing is accepted if it says protect: false, or if the defaults leave
