@@ -64,12 +64,12 @@ routes:
 		t.Fatal(err)
 	}
 	for target, want := range map[string]int{
-		"POST /orders": 0, "POST /orders/": -1, "POST //orders": 0, "POST /x/../orders": 0, "GET /orders": -1, "POST /events": 1,
+		"POST /orders": 0, "POST /orders/": -1, "GET /public/../orders": -1, "GET /orders": -1, "POST /events": 1,
 		"GET /public/a": 2, "POST /public/a//b": 2, "POST /": -1, "POST /orders?a=b": 0, "POST /%6frders": 0,
 	} {
 		method, path, _ := strings.Cut(target, " ")
-		if got := r.find(mux, httptest.NewRequest(method, path, http.NoBody)); got != want {
-			t.Errorf("%s is route %d, want %d", target, got, want)
+		if got, ok := r.find(mux, httptest.NewRequest(method, path, http.NoBody)); got != want || !ok {
+			t.Errorf("%s is route %d, %t, want %d", target, got, ok, want)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestRoutesMatchTheNamesOfAHost(t *testing.T) {
 			"http://api.example/pay": -1, "http://other.example/Pay": -1,
 			"http://api.example../Pay": -1, "http://api.example./pay": -1, "http://.:80/Pay": -1, "http://[::1]:80/Pay": -1,
 		} {
-			if got := r.find(mux, httptest.NewRequest(http.MethodPost, target, http.NoBody)); got != want {
+			if got, _ := r.find(mux, httptest.NewRequest(http.MethodPost, target, http.NoBody)); got != want {
 				t.Errorf("%s: %s is route %d, want %d", match, target, got, want)
 			}
 		}
@@ -131,7 +131,7 @@ routes:
 		t.Fatal(err)
 	}
 	for _, method := range []string{"DELETE", "delete"} {
-		if got := r.find(mux, httptest.NewRequest(method, "/orders", http.NoBody)); got != 1 {
+		if got, _ := r.find(mux, httptest.NewRequest(method, "/orders", http.NoBody)); got != 1 {
 			t.Errorf("%s is route %d", method, got)
 		}
 	}
