@@ -32,6 +32,7 @@
 //
 //   - interrupted has no ask: a request whose outcome is unknown is refused or runs again.
 //   - other_fingerprints: after a change of the fingerprint, retries of earlier requests get 422.
+//     Caddy's reloads do not refuse the change.
 //   - authorize: place a handler such as forward_auth in front.
 //   - The service does not get Idempotency-Attempt and Idempotency-Fence. Those of a client are
 //     removed, also from trailers.
