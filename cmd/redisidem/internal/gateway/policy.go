@@ -49,8 +49,8 @@ type Policy struct {
 	Interrupted string `yaml:"interrupted" enum:"refuse,ask,run" help:"What happens to a request with an earlier attempt of unknown outcome: refuse it, ask the upstream, or run it again."`
 	// Ask is a path at the upstream, with or without a query, that reports the outcome of an
 	// earlier attempt. {key} is replaced by the key. A 2xx is returned to the client. A 404 means
-	// that the work was not done, and the request is forwarded again. Any other response means that
-	// the outcome is unknown.
+	// that the work was not done and is not under way, and the request is forwarded again. Any
+	// other response means that the outcome is unknown.
 	Ask string `yaml:"ask" jsonschema:"pattern=^/([^/#][^#]*)?$" help:"Path at the upstream that reports the outcome of an earlier attempt; {key} is replaced by the key."`
 	// Authorize is a path at the upstream, with or without a query, that reports whether a caller
 	// is authorized. It is requested with GET and the header fields of the request, before the
