@@ -10,6 +10,9 @@
 --         'a' no callback has begun under this lease: it does not count among all attempts either
 --         's' a shutdown stopped the attempt: it had begun, and a completer makes one more for it
 --         'r' with 'n': no program could work on the key or read it; the look is counted instead
+--         'o' the attempt was cut short, so that what it has called may still be at work
+--         'u' and a number, at the end: the key waits for an operator. If the stage has an attempt
+--             that counts, the record lives for at least so many milliseconds
 -- ARGV[3] which run of the stage has failed, its owner and the error, separated by spaces; '' if
 --         none has. Without KEYS[3] it may be left out
 -- ARGV[4] with KEYS[3]: how long a completer leaves the key alone, in milliseconds. It doubles with
@@ -30,8 +33,8 @@
 -- redis.call: 4 (HMGET, GET, DEL, HSET); 2 without KEYS[2]; no HSET when the record is absent,
 -- finished or remembers the token already. Added to that: 2 with a failure (TIME, HSET); 4 with
 -- KEYS[3] (TIME, ZADD, PTTL, PEXPIRE); 8 with KEYS[4] (TIME, PTTL, HSET, PEXPIRE, ZREM,
--- ZREMRANGEBYSCORE, ZADD, PEXPIRE); 1 when that set is new (PEXPIRE); 1 with 's' or 'r' (HSET); 2
--- when a caller waits (HDEL, PUBLISH).
+-- ZREMRANGEBYSCORE, ZADD, PEXPIRE); 1 when that set is new (PEXPIRE); 1 each with 's', 'r' and 'o'
+-- (HSET) and with 'u' (PEXPIRE); 2 when a caller waits (HDEL, PUBLISH).
 local token = ARGV[1]
 
 local r = redis.pcall('HMGET', KEYS[1], 'control', 'recovery_point', 'waiting', 'dead_letter', 'requeued', 'refused')
@@ -71,6 +74,13 @@ if revision and spent ~= token and r[2] ~= 'finished' then
     end
     if string.find(ARGV[2], 'a', 1, true) then
       attempts = string.format('%d', attempts - 1)
+    end
+    if string.find(ARGV[2], 'o', 1, true) then
+      redis.call('HSET', KEYS[1], 'open_attempt', revision .. ' ' .. fence)
+    end
+    local unsettled = string.match(ARGV[2], 'u(%d+)$')
+    if unsettled and tonumber(stage) > 0 then
+      redis.call('PEXPIRE', KEYS[1], unsettled, 'GT')
     end
     if string.find(ARGV[2], 's', 1, true) then
       local of, more, since = string.match(r[5] or '', '^(%d+) (%d+) (%d+)$')

@@ -391,6 +391,7 @@ if owner == token then
   end
 else
   at = clock()
+  local open = revision .. ' ' .. fence
   -- Compares two numbers without leading zeros as texts. If the clock is not ahead of the old
   -- fence, the new one is the old one plus 1.
   if #fence > #at or #fence == #at and fence >= at then
@@ -399,8 +400,13 @@ else
     fence = at
   end
   attempts, stage = tostring(attempts + 1), tostring(stage + 1)
-  redis.call('HSET', KEYS[1], 'control', '2 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
-    .. ARGV[3] .. ' ' .. spent .. ' ' .. created .. ' ' .. ARGV[5])
+  local claimed = '2 ' .. revision .. ' ' .. token .. ' ' .. fence .. ' ' .. stage .. ' ' .. attempts .. ' '
+    .. ARGV[3] .. ' ' .. spent .. ' ' .. created .. ' ' .. ARGV[5]
+  if owner == '-' or owner == '~' then
+    redis.call('HSET', KEYS[1], 'control', claimed)
+  else -- its lease has lapsed: the attempt may still be at work
+    redis.call('HSET', KEYS[1], 'control', claimed, 'open_attempt', open)
+  end
   if points ~= '' and not flow then
     redis.call('HSET', KEYS[1], 'flow', string.match(points, '^[^\n]*'))
   end

@@ -19,8 +19,10 @@ func (l *Lease) Abandon(ctx context.Context) error { return l.abandon(ctx, nil) 
 // abandon is Abandon with a reason for the event. Work that a shutdown has cut short does not count
 // as failed.
 func (l *Lease) abandon(ctx context.Context, reason error) error {
-	stopped := errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(l.whyEnded(), ErrClosed)
-	a := protocol.Abandon{Ending: protocol.Ending{Stopped: stopped}, Failure: l.failure(reason)}
+	why := l.whyEnded()
+	stopped := errors.Is(context.Cause(l.ctx), errStopped) || errors.Is(why, ErrClosed)
+	open := stopped || errors.Is(why, ErrLeaseLost)
+	a := protocol.Abandon{Ending: protocol.Ending{Stopped: stopped, Open: open}, Failure: l.failure(reason)}
 	_, err := l.abandonWith(ctx, reason, a)
 	return err
 }
@@ -75,9 +77,12 @@ func (l *Lease) abandonWith(ctx context.Context, reason error, a protocol.Abando
 		flow = l.flow
 	}
 	a.ID, a.Token, a.Recovery = l.id, l.token, l.recovery(flow)
+	a.Ending.Unsettled = l.unsettled.Load()
 	c := s.redis.NewAbandon(a)
 	var r protocol.Reply
-	if a.Ending == (protocol.Ending{}) {
+	needed := a.Ending
+	needed.Open = false // a claim that finds the lease lapsed knows it as well
+	if needed == (protocol.Ending{}) {
 		bounded, cancel := s.detached(ctx)
 		defer cancel()
 		r, err = s.redis.Run(bounded, c)

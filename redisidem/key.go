@@ -75,6 +75,7 @@ type Key struct {
 	undoable    bool           // a stage was committed that its flow can undo
 	merged      int64          // how many commits were snoozes whose journal entries later ones have replaced
 	requeued    requeue
+	openAttempt openAttempt
 	refused     refusals
 	notKept     string // the part of the result that could not be stored
 	origin      string // the traceparent of the request that made the key, or ""

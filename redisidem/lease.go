@@ -22,13 +22,16 @@ type Lease struct {
 	token       string
 	lapsed      bool // the lease before it was not given back
 	fence       int64
+	openAttempt time.Time // when the last attempt began whose end is not known, or zero
 	began       time.Time // when the claim was sent
 	outer       *Lease    // the lease of the stage whose callback claimed this one, or nil
 	flow        *Flow     // the flow that works on the key, if it is known
 	byCompleter bool      // a completer has claimed it
 
 	working atomic.Bool // a callback is running
-	onHung  func(bool)  // called if it is reported as hung, and if it returns then; nil for nothing
+	// unsettled is set if the key waits for an operator should the attempt end without a result.
+	unsettled atomic.Bool
+	onHung    func(bool) // called if it is reported as hung, and if it returns then; nil for nothing
 
 	byHand bool // Scope.Lock has claimed it: the program ends it, and no callback runs under it
 
@@ -124,7 +127,7 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	lapsed := key.LockedBy != ""
+	lapsed, openAttempt := key.LockedBy != "", key.openAttemptBefore(granted.Fence)
 	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = id, granted.Attempts, granted.At, false, false
 	key.LockedBy = sc.service.cfg.Owner
 	if c.flow != nil && !c.unrunnable {
@@ -132,7 +135,8 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	}
 
 	l := &Lease{
-		scope: sc, id: id, token: g.token, lapsed: lapsed, fence: granted.Fence, attempt: granted.Attempt, outer: cl.outer, flow: c.flow, key: key,
+		scope: sc, id: id, token: g.token, lapsed: lapsed, openAttempt: openAttempt, fence: granted.Fence, attempt: granted.Attempt,
+		outer: cl.outer, flow: c.flow, key: key,
 		byCompleter: c.completing, byHand: c.byHand, onHung: c.onHung, began: g.sent, since: g.sent, sent: g.sent,
 	}
 	caller := cl.caller

@@ -29,6 +29,7 @@ const (
 	fieldLastFailure = "last_failure"
 	fieldRequeued    = "requeued"
 	fieldRefused     = "refused"
+	fieldOpenAttempt = "open_attempt"
 	fieldNotKept     = "not_kept"
 	fieldUndoable    = "undoable"
 	fieldMerged      = "merged"
@@ -204,6 +205,8 @@ func (r *storedRecord) read(field, v string) (err error) {
 		k.requeued, err = decodeRequeue(v)
 	case fieldRefused:
 		k.refused, err = decodeRefusals(v)
+	case fieldOpenAttempt:
+		k.openAttempt, err = decodeOpenAttempt(v)
 	case fieldGeneration:
 		k.generation, err = decodeGeneration(v)
 	default:

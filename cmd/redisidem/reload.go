@@ -86,6 +86,9 @@ func (r *reloader) replace(next *gatewayCommand) error {
 	if fields := r.running.needRestart(next); len(fields) > 0 {
 		return fmt.Errorf("changes of these settings need a restart: %s", strings.Join(fields, ", "))
 	}
+	if err := r.running.content.CheckFingerprints(next.content.Policies); err != nil {
+		return next.explain(err)
+	}
 	return r.apply(next)
 }
 

@@ -180,6 +180,51 @@ func TestPlacesOfKeysNeedARestart(t *testing.T) {
 	}
 }
 
+// TestReloadRefusesAnotherFingerprint changes the fingerprint of requests whose keys may be live. A
+// retry would be answered as another request, which invites clients to send it with another key.
+func TestReloadRefusesAnotherFingerprint(t *testing.T) {
+	t.Parallel()
+	const route = "routes:\n  - {match: POST /a, fingerprint: {fields: [b, a]}}\n"
+	for _, c := range []struct{ now, next, want string }{
+		{"", "", ""},
+		{"", "defaults: {fingerprint: {body: bytes}}\n", ""},
+		{"", "defaults: {fingerprint: {fields: [a]}}\n", "gateway.yaml:1:12: defaults.fingerprint: differs from the fingerprint of earlier requests, whose retries would be answered as other requests: for one retention, other_fingerprints needs {}"},
+		{"", "defaults: {fingerprint: {fields: [a]}, other_fingerprints: [{}]}\n", ""},
+		{"", "defaults: {protect: false, fingerprint: {fields: [a]}}\n", "gateway.yaml:1:28: defaults.fingerprint"},
+		{"defaults: {protect: false}\n", "defaults: {protect: false, fingerprint: {fields: [a]}}\n", ""},
+		{"", route, "gateway.yaml:2:22: routes[0].fingerprint"},
+		{"", "routes: [{match: GET /a, fingerprint: {body: json}}]\n", ""},
+		{route, "", "gateway.yaml:1:1: defaults.fingerprint: differs from"},
+		{route, "defaults: {key: required}\n", `gateway.yaml:1:1: defaults.fingerprint: differs from the fingerprint of earlier requests, whose retries would be answered as other requests: for one retention, other_fingerprints needs {"fields":["a","b"]}`},
+		{route, "defaults: {other_fingerprints: [{fields: [a, b]}]}\n", ""},
+		{route, route, ""},
+		{route, "routes:\n  - {match: POST /a, fingerprint: {fields: [a, b, a]}}\n", ""},
+		{route, "routes:\n  - {match: POST /a, fingerprint: {fields: [a]}}\n", `other_fingerprints needs {"fields":["a","b"]}`},
+		{route, "routes:\n  - {match: POST /a, fingerprint: {fields: [a]}, other_fingerprints: [{fields: [b, a]}]}\n", ""},
+		{route, "routes:\n  - {match: POST /a, fingerprint: {fields: [a], headers: [X-A]}}\n", "gateway.yaml:2:22: routes[0].fingerprint"},
+		{route, "routes:\n  - {match: POST /a, fingerprint: {fields: [b, a], any_host: true}}\n", "gateway.yaml:2:22: routes[0].fingerprint"},
+	} {
+		now, err := configured(t, c.now, "--config", "CONFIG")
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := configured(t, c.next, "--config", "CONFIG")
+		if err != nil {
+			t.Fatal(err)
+		}
+		applied := false
+		r := &reloader{running: now, log: slog.New(slog.DiscardHandler), apply: func(*gatewayCommand) error {
+			applied = true
+			return nil
+		}}
+		err = r.replace(next)
+		switch {
+		case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)), applied != (err == nil):
+			t.Errorf("from %q to %q: %v, want %q", c.now, c.next, err, c.want)
+		}
+	}
+}
+
 func TestIssuersNeedARestartIfScopesChange(t *testing.T) {
 	t.Parallel()
 	one, two := []issuer{{Issuer: "one"}}, []issuer{{Issuer: "one"}, {Issuer: "two"}}

@@ -299,6 +299,7 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 		byClient + "timeout\n":             "wrong argument count",
 		byClient + "optional yes\n":        "wrong argument count",
 		byClient + "methods\n":             "wrong argument count",
+		byClient + "methods PATCH PSOT\n":  `methods[1]: must be a method of the registry of HTTP methods, such as POST: "PSOT"`,
 		byClient + "durability some\n":     "durability: ",
 	} {
 		if err := s.load(options); err == nil || !strings.Contains(err.Error(), want) {

@@ -30,8 +30,10 @@
 //
 // The handler has the policies of a gateway's route, except these:
 //
-//   - interrupted has no ask: a request whose outcome is unknown is refused or runs again.
+//   - interrupted has no ask: a request whose outcome is unknown is refused or runs again. With run
+//     it runs as soon as the lease of a Caddy that was killed is over.
 //   - other_fingerprints: after a change of the fingerprint, retries of earlier requests get 422.
+//     Caddy's reloads do not refuse the change.
 //   - authorize: place a handler such as forward_auth in front.
 //   - The service does not get Idempotency-Attempt and Idempotency-Fence. Those of a client are
 //     removed, also from trailers.

@@ -47,9 +47,12 @@ func (x *exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if st.Attempt() > 1 && x.handler.Interrupted != interruptedRun {
-		x.refuse(w, r)
-		return
+	if x.handler.Interrupted != interruptedRun {
+		st.KeepUnsettled() // otherwise a retry after the retention would be a first attempt
+		if st.Attempt() > 1 {
+			x.refuse(w, r)
+			return
+		}
 	}
 	var connected atomic.Bool
 	r = r.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}))

@@ -33,7 +33,8 @@ type Handler struct {
 	// response. It is for an API with a single caller.
 	Unscoped bool `json:"unscoped,omitempty"`
 
-	// Methods are the methods that are protected. Default: POST and PATCH.
+	// Methods are the methods that are protected, of IANA's registry of HTTP methods. Default: POST
+	// and PATCH.
 	Methods []string `json:"methods,omitempty"`
 	// KeyHeader is the header field with the key. Default: Idempotency-Key.
 	KeyHeader string `json:"key_header,omitempty"`
@@ -148,6 +149,11 @@ func (h *Handler) check() error {
 		return errors.New("key_from: cannot go with key_header")
 	case h.Wait < 0:
 		return fmt.Errorf("wait: must not be negative: %v", duration(h.Wait))
+	}
+	for i, method := range h.Methods { // a typing error would leave requests without protection
+		if !httpidem.IsRegisteredMethod(method) {
+			return fmt.Errorf("methods[%d]: must be a method of the registry of HTTP methods, such as POST: %q", i, method)
+		}
 	}
 	return h.Fingerprint.check()
 }

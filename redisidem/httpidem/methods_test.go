@@ -50,3 +50,15 @@ func TestHeadCanBeCovered(t *testing.T) {
 	wantStatus(t, post(t, server.URL, "k", "", func(r *http.Request) { r.Method, r.Body = http.MethodGet, nil }), http.StatusUnprocessableEntity)
 	h.ran(t, 1)
 }
+
+func TestRegisteredMethods(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[string]bool{
+		"GET": true, "POST": true, "post": true, "Patch": true, "QUERY": true, "VERSION-CONTROL": true,
+		"": false, "PSOT": false, "POST ": false, "PRI": false, "*": false,
+	} {
+		if httpidem.IsRegisteredMethod(method) != want {
+			t.Errorf("%q is registered: %t", method, !want)
+		}
+	}
+}

@@ -17,11 +17,14 @@ var problemTexts = map[Result]problemText{
 		http.StatusBadRequest, "Idempotency-Key is malformed", "The header field does not hold a valid key. Correct it and send the request again.",
 	},
 	ResultKeyRefused: {
-		http.StatusBadRequest, "Idempotency-Key is not acceptable", "This API does not accept the key. Send a key in the form that its documentation describes.",
+		http.StatusBadRequest, "Idempotency-Key is not acceptable",
+		"This API does not accept the key. This request was not executed. Send a key in the form that its documentation describes. If it is a " +
+			"retry, find out first whether the earlier request was executed.",
 	},
 	ResultKeyOutOfWindow: {
 		http.StatusBadRequest, "Idempotency-Key is outside its time window",
-		"The creation time in the key is too far in the past or in the future. Send a key that was created for this request.",
+		"The creation time in the key is too far in the past or in the future. This request was not executed. Send a key that was created " +
+			"for this request. If it is a retry, find out first whether the earlier request was executed.",
 	},
 	ResultNoScope: {
 		http.StatusForbidden, "The caller is not identified", "The server could not identify the caller. Check the credentials of the request.",
@@ -50,7 +53,8 @@ var problemTexts = map[Result]problemText{
 	},
 	ResultMismatch: {
 		http.StatusUnprocessableEntity, "Idempotency-Key is already used",
-		"The key was first used with another request. Send a fresh key with each new request.",
+		"The key was first used with another request, which may have been executed. This request was not. If it is a new one, send it with a " +
+			"fresh key. If it is a retry, do not: find out first whether the earlier request was executed.",
 	},
 	ResultInFlight: {
 		http.StatusConflict, "A request is outstanding for this Idempotency-Key",

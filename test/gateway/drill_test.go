@@ -58,6 +58,7 @@ jwt_jwks: %[1]s/jwks.json
 tls_cert: %[1]s/cert.pem
 tls_key: %[1]s/key.pem
 lease: 1s
+max_hold: 3s
 redis_timeout: 800ms
 drain_delay: 500ms
 defaults: {key: required, publish_retention: %[3]v}

@@ -204,6 +204,7 @@ listen: 127.0.0.1:0
 admin_listen: 127.0.0.1:0
 scope: header:X-Tenant
 lease: 1s
+max_hold: 3s
 drain_delay: %s
 routes: [{match: POST /orders, key: required, interrupted: run}]
 `, up.URL, imageDrain)

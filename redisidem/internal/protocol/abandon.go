@@ -1,6 +1,10 @@
 package protocol
 
-import "github.com/redisidem/redisidem/lua"
+import (
+	"fmt"
+
+	"github.com/redisidem/redisidem/lua"
+)
 
 // Ending describes how an attempt that ends without a result counts. The zero value counts in full.
 type Ending struct {
@@ -13,9 +17,14 @@ type Ending struct {
 	Stopped bool
 	// Refused, with NothingDone, means that no program could work on the key or read it.
 	Refused bool
+	// Open means that the attempt was cut short, so that what it has called may still be at work.
+	Open bool
+	// Unsettled means that the record of a key with an attempt that counts lives as long as that of
+	// a dead letter.
+	Unsettled bool
 }
 
-// flags returns the ending as the abandon script takes it.
+// flags returns the ending as the abandon script takes it, without Unsettled.
 func (e Ending) flags() string {
 	flags := ""
 	if e.NothingDone {
@@ -29,6 +38,9 @@ func (e Ending) flags() string {
 	}
 	if e.Refused {
 		flags += flagRefused
+	}
+	if e.Open {
+		flags += flagOpen
 	}
 	return flags
 }
@@ -54,7 +66,11 @@ func (c *Client) NewAbandon(a Abandon) Call {
 		keys = append(keys, a.ID.DeadLetters(a.Recovery.Flow))
 	}
 	call := newCall(lua.Abandon, a.Token, keys...)
-	call.add(a.Ending.flags())
+	flags := a.Ending.flags()
+	if a.Ending.Unsettled {
+		flags += flagUnsettled + fmt.Sprint(c.deadLetterArg)
+	}
+	call.add(flags)
 	if len(a.Failure) > 0 || a.Recovery.Flow != "" {
 		call.add(a.Failure)
 	}

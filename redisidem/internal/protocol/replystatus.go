@@ -33,20 +33,22 @@ const (
 
 // The flags of the scripts, each a letter in one argument.
 const (
-	flagDurable = "d" // the caller waits for replicas
-	flagKeep    = "k" // the commit keeps the lease
-	flagLife    = "l" // reply how long a finished record lives
-	flagParams  = "p" // the caller does not have the params of a finished record
-	flagClean   = "c" // the caller is a completer, which cleans the due index
-	flagJournal = "j" // a flow may compensate by the journal
-	flagUndoing = "u" // a flow compensates by the journal
-	flagIdle    = "n" // nothing was done: the attempt at the stage does not count
-	flagUnbegun = "a" // no callback has begun under the lease: the attempt at the key does not count
-	flagSpared  = "s" // a shutdown stopped the attempt, which does not count for MaxAttempts
-	flagRefused = "r" // no program could work on the key or read it
-	flagRevived = "b" // the key is a dead letter, which a commit revives
-	flagWaited  = "w" // the time that the caller has waited follows
-	flagByHand  = "h" // whether the flow is recoverable is unknown; the due index decides
-	flagSnoozed = "z" // the stage is snoozed
-	flagMerged  = "m" // the commit before was a snooze, too, and its journal entry is replaced
+	flagDurable   = "d" // the caller waits for replicas
+	flagKeep      = "k" // the commit keeps the lease
+	flagLife      = "l" // reply how long a finished record lives
+	flagParams    = "p" // the caller does not have the params of a finished record
+	flagClean     = "c" // the caller is a completer, which cleans the due index
+	flagJournal   = "j" // a flow may compensate by the journal
+	flagUndoing   = "u" // a flow compensates by the journal
+	flagIdle      = "n" // nothing was done: the attempt at the stage does not count
+	flagUnbegun   = "a" // no callback has begun under the lease: the attempt at the key does not count
+	flagSpared    = "s" // a shutdown stopped the attempt, which does not count for MaxAttempts
+	flagRefused   = "r" // no program could work on the key or read it
+	flagOpen      = "o" // the attempt was cut short
+	flagUnsettled = "u" // with the life of the record behind it: the key waits for an operator
+	flagRevived   = "b" // the key is a dead letter, which a commit revives
+	flagWaited    = "w" // the time that the caller has waited follows
+	flagByHand    = "h" // whether the flow is recoverable is unknown; the due index decides
+	flagSnoozed   = "z" // the stage is snoozed
+	flagMerged    = "m" // the commit before was a snooze, too, and its journal entry is replaced
 )

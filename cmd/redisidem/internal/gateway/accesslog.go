@@ -26,6 +26,8 @@ type requestLog struct {
 	// interrupted is set if the request was refused because the outcome of an earlier attempt is
 	// unknown.
 	interrupted bool
+	// openAttempt is set if the request was refused because an earlier attempt may be at work.
+	openAttempt bool
 	// challenges are the WWW-Authenticate values of the upstream for a caller that it does not
 	// accept.
 	challenges []string

@@ -1,40 +1,25 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
+
+	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
 
-// ChangedKeys returns the fields that give requests other keys in next than in r. It compares the
-// policies that each request has in both, unless neither protects it. A route that only one has is
-// compared with the routes, or the defaults, that its requests have in the other. So a policy that
-// protects nothing says where keys were, or will be: protection that is taken away and given back
-// by two reloads must not move them. A field is named after the route of next, or after that of r
-// if next has none for the request. Policies that [Policies.Complete] refuses have none.
+// ChangedKeys returns the fields that give requests other keys in next than in r. A field is named
+// after the route of next, or after that of r if next has none for the request.
 func (r Policies) ChangedKeys(next Policies) (fields []string) {
-	if r.Complete() != nil || next.Complete() != nil {
-		return nil
-	}
-	before, err := r.matcher()
-	if err != nil {
-		return nil
-	}
-	after, err := next.matcher()
-	if err != nil {
-		return nil
-	}
 	changed := make(map[string]bool)
-	eachSample(r.patterns(), next.patterns(), r.protectedMethods(), func(sample *http.Request) {
-		i, j := r.find(before, sample), next.find(after, sample)
-		now, then := r.policy(i), next.policy(j)
-		if !now.protects(sample.Method) && !then.protects(sample.Method) {
-			return
-		}
-		where := next.fieldOf(j)
+	eachChange(r, next, func(before, after *Policies, i, j int) {
+		now, then, where := before.policy(i), after.policy(j), after.fieldOf(j)
 		if j < 0 {
-			where = r.fieldOf(i)
+			where = before.fieldOf(i)
 		}
 		if !slices.Equal(now.KeyFrom, then.KeyFrom) {
 			changed[where+".key_from"] = true
@@ -44,6 +29,61 @@ func (r Policies) ChangedKeys(next Policies) (fields []string) {
 		}
 	})
 	return slices.Sorted(maps.Keys(changed))
+}
+
+// CheckFingerprints returns an error if next compares requests in another way than r did, and does
+// not have that way in other_fingerprints: retries of live keys would be answered as other
+// requests. It is a [configfile.FieldError] about a policy of next.
+func (r Policies) CheckFingerprints(next Policies) error {
+	missing := make(map[int][]string) // the fingerprints, by the index of the policy that needs them
+	eachChange(r, next, func(before, after *Policies, i, j int) {
+		own, _, err := before.policy(i).fingerprints()
+		current, others, errNext := after.policy(j).fingerprints()
+		same := func(f httpidem.Fingerprint) bool { return f.Name == own.Name }
+		if err != nil || errNext != nil || same(current) || slices.ContainsFunc(others, same) {
+			return
+		}
+		if name := cmp.Or(own.Name, "{}"); !slices.Contains(missing[j], name) {
+			missing[j] = append(missing[j], name)
+		}
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	j := slices.Min(slices.Collect(maps.Keys(missing)))
+	where := "defaults"
+	if j >= 0 {
+		where = fmt.Sprintf("routes[%d]", j)
+	}
+	return configfile.Within(where, configfile.Invalid("fingerprint",
+		"differs from the fingerprint of earlier requests, whose retries would be answered as other requests: for one retention, other_fingerprints needs %s",
+		strings.Join(slices.Sorted(slices.Values(missing[j])), " and ")))
+}
+
+// eachChange calls a function with the indexes of the policies that each request has before and
+// after a change, as [Policies.match] returns them, and with the completed policies. It leaves out
+// requests that neither protects. A route that only one has is compared with the routes, or the
+// defaults, that its requests have in the other. So a policy that protects nothing says where keys
+// were, or will be: protection that is taken away and given back by two reloads must not change
+// them. Policies that [Policies.Complete] refuses have no changes.
+func eachChange(before, after Policies, call func(before, after *Policies, i, j int)) {
+	if before.Complete() != nil || after.Complete() != nil {
+		return
+	}
+	earlier, err := before.matcher()
+	if err != nil {
+		return
+	}
+	later, err := after.matcher()
+	if err != nil {
+		return
+	}
+	eachSample(before.patterns(), after.patterns(), before.protectedMethods(), func(sample *http.Request) {
+		i, j := before.match(earlier, sample, sample.URL), after.match(later, sample, sample.URL)
+		if before.policy(i).protects(sample.Method) || after.policy(j).protects(sample.Method) {
+			call(&before, &after, i, j)
+		}
+	})
 }
 
 // fieldOf names the policy of a route, or the defaults if i is -1, as messages do.

@@ -46,7 +46,7 @@ func FuzzRoutes(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := routes.find(mux, &http.Request{Method: method, URL: &url.URL{Path: path}}); n < -1 || n >= len(routes.Routes) {
+		if n, _ := routes.find(mux, &http.Request{Method: method, URL: &url.URL{Path: path}}); n < -1 || n >= len(routes.Routes) {
 			t.Fatalf("route %d of %d", n, len(routes.Routes))
 		}
 	})

@@ -78,7 +78,7 @@ func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
 
 // serveRoute serves a request with the policy of its route.
 func (g *generation) serveRoute(w http.ResponseWriter, r *http.Request) {
-	i := g.policies.find(g.mux, r)
+	i, ok := g.policies.find(g.mux, r)
 	route := g.policies.label(i)
 	requestLogOf(r.Context()).route = route
 	g.tracing.name(r, route)
@@ -93,6 +93,14 @@ func (g *generation) serveRoute(w http.ResponseWriter, r *http.Request) {
 		g.policyOf(i).writeProblem(w, r, httpidem.Problem{
 			Status: http.StatusBadRequest, Title: "The request target is malformed",
 			Detail: "The path or the query has a space. This request was not executed. Send the space as %20.",
+		})
+		return
+	}
+	if !ok {
+		g.policyOf(i).writeProblem(w, r, httpidem.Problem{
+			Status: http.StatusBadRequest, Title: "The path is ambiguous",
+			Detail: "Servers read the path in different ways, for which there are different rules. This request was not executed. " +
+				"Send the path without escaped slashes, backslashes, semicolons, empty segments and segments of dots.",
 		})
 		return
 	}

@@ -98,13 +98,13 @@ func sampleOf(a, b *pattern, n int, free string, methods []string, call func(*ht
 	if !ok {
 		return
 	}
-	path, ok := samplePath(a, b, n, free)
+	u, ok := samplePath(a, b, n, free)
 	if !ok {
 		return
 	}
 	for _, method := range methods {
 		if a.accepts(method) && b.accepts(method) {
-			call(&http.Request{Method: method, Host: host, URL: &url.URL{Path: path}})
+			call(&http.Request{Method: method, Host: host, URL: u})
 		}
 	}
 }
@@ -123,7 +123,8 @@ func common(a, b, free string) (text string, ok bool) {
 
 // samplePath returns a path of n segments that two patterns have in common. Its last segment is
 // last where they let it. ok is false if they have no such path.
-func samplePath(a, b *pattern, n int, last string) (path string, ok bool) {
+func samplePath(a, b *pattern, n int, last string) (u *url.URL, ok bool) {
+	segments := make([]string, n)
 	for i := range n {
 		free := other
 		if i == n-1 {
@@ -135,14 +136,13 @@ func samplePath(a, b *pattern, n int, last string) (path string, ok bool) {
 		ends := free == slash
 		switch {
 		case !inA, !inB, !ok, (text == slash) != ends:
-			return "", false
+			return nil, false
 		case ends && (s == segment{} || t == segment{}): // a wildcard does not stand for it
-			return "", false
+			return nil, false
 		}
-		path += slash
 		if !ends {
-			path += text
+			segments[i] = text
 		}
 	}
-	return path, true
+	return pathOf(segments), true
 }

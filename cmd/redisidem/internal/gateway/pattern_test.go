@@ -31,7 +31,7 @@ func TestSamplesStandForAllRequests(t *testing.T) {
 			for _, method := range []string{http.MethodPost, http.MethodPatch} {
 				for _, host := range []string{"h", "g"} {
 					r := &http.Request{Method: method, Host: host, URL: &url.URL{Path: path}}
-					i, j := first.find(before, r), second.find(after, r)
+					i, j := first.match(before, r, r.URL), second.match(after, r, r.URL)
 					where := second.fieldOf(j)
 					if j < 0 {
 						where = first.fieldOf(i)

@@ -15,8 +15,8 @@ import (
 type Policy struct {
 	// Protect is whether requests are protected. Unprotected requests are forwarded unchanged.
 	Protect *bool `yaml:"protect" help:"Whether requests are protected. Unprotected requests are forwarded unchanged."`
-	// Methods are the protected methods. A route whose pattern has an unsafe method protects only
-	// that one.
+	// Methods are the protected methods, of IANA's registry. A route whose pattern has an unsafe
+	// method protects only that one.
 	Methods []string `yaml:"methods" jsonschema:"minItems=1" help:"The protected methods. A route whose match has an unsafe method protects only that one."`
 	// Key is "required" or "optional". Syntax is "lenient" (keys with or without quotes) or
 	// "strict" (with quotes).
@@ -49,8 +49,8 @@ type Policy struct {
 	Interrupted string `yaml:"interrupted" enum:"refuse,ask,run" help:"What happens to a request with an earlier attempt of unknown outcome: refuse it, ask the upstream, or run it again."`
 	// Ask is a path at the upstream, with or without a query, that reports the outcome of an
 	// earlier attempt. {key} is replaced by the key. A 2xx is returned to the client. A 404 means
-	// that the work was not done, and the request is forwarded again. Any other response means that
-	// the outcome is unknown.
+	// that the work was not done and is not under way, and the request is forwarded again. Any
+	// other response means that the outcome is unknown.
 	Ask string `yaml:"ask" jsonschema:"pattern=^/([^/#][^#]*)?$" help:"Path at the upstream that reports the outcome of an earlier attempt; {key} is replaced by the key."`
 	// Authorize is a path at the upstream, with or without a query, that reports whether a caller
 	// is authorized. It is requested with GET and the header fields of the request, before the
@@ -213,7 +213,21 @@ func (p *Policy) validate() error {
 	case len(p.Methods) == 0:
 		return configfile.Invalid("methods", "must not be empty; use protect: false for routes without protection")
 	}
+	for i, method := range p.Methods {
+		if err := checkMethod(fmt.Sprintf("methods[%d]", i), method); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// checkMethod refuses unknown methods, since a typing error would leave requests without the policy
+// that they should have.
+func checkMethod(field, method string) error {
+	if httpidem.IsRegisteredMethod(method) {
+		return nil
+	}
+	return configfile.Invalid(field, "must be a method of the registry of HTTP methods, such as POST: %q", method)
 }
 
 // KeySources returns the places of the key. Nil means the field Idempotency-Key.

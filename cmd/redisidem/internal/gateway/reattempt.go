@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -16,9 +17,14 @@ import (
 func (g *generation) handleInterrupted(p *Policy, prefetch func(*http.Response) error, proxy http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st := httpidem.Stage(r.Context())
+		if st != nil && p.Interrupted == "refuse" {
+			st.KeepUnsettled() // otherwise a retry after the retention would be a first attempt
+		}
 		switch {
-		case st == nil, st.Attempt() == 1, p.Interrupted == "run":
+		case st == nil, st.Attempt() == 1:
 			proxy.ServeHTTP(w, r)
+		case p.Interrupted == "run":
+			g.runAgain(w, r, p, proxy)
 		case p.Interrupted == "refuse":
 			g.refuseInterrupted(w, r, p)
 		default:
@@ -26,6 +32,43 @@ func (g *generation) handleInterrupted(p *Policy, prefetch func(*http.Response) 
 		}
 	})
 }
+
+// runAgain forwards a request again, unless an earlier attempt may still be at work. The gateway of
+// an attempt ends its call of the upstream MaxHold after the claim. Of an attempt without an end,
+// no more than that is known.
+func (g *generation) runAgain(w http.ResponseWriter, r *http.Request, p *Policy, proxy http.Handler) {
+	st := httpidem.Stage(r.Context())
+	began, hold := st.OpenAttempt(), g.service.Config().MaxHold
+	left := began.Add(hold).Sub(st.Key().LockedAt)
+	switch {
+	case began.IsZero():
+		proxy.ServeHTTP(w, r)
+	case hold < 0: // it is never known to be over
+		g.refuseInterrupted(w, r, p)
+	case left > 0:
+		g.refuseOpen(w, r, p, left)
+	default:
+		proxy.ServeHTTP(w, r)
+	}
+}
+
+// refuseOpen answers that an earlier attempt may still be at work for the time that is left. This
+// attempt does not count, since it sends nothing to the upstream.
+func (g *generation) refuseOpen(w http.ResponseWriter, r *http.Request, p *Policy, left time.Duration) {
+	requestLogOf(r.Context()).openAttempt = true
+	httpidem.NothingDone(r.Context())
+	p.writeProblem(w, r, httpidem.Problem{
+		Type: cmp.Or(g.policyURL, documentation) + "#in-flight", Result: httpidem.ResultInFlight,
+		Status: http.StatusConflict, Title: "An earlier attempt may still be running",
+		Detail: "The gateway of an earlier attempt has failed, and the upstream may still be at work on the request. " +
+			"Try again later, with the same key.",
+		RetryAfter: min(left.Truncate(time.Second)+time.Second, maxOpenRetryAfter),
+	})
+}
+
+// maxOpenRetryAfter bounds the Retry-After of a request whose earlier attempt may be at work. The
+// outcome of that attempt may be known sooner.
+const maxOpenRetryAfter = time.Minute
 
 // refuseInterrupted answers that the outcome of a request is unknown. This attempt does not count,
 // since it sends nothing to the upstream. The unknown outcome is that of an earlier attempt.
@@ -53,7 +96,7 @@ const documentation = "https://github.com/redisidem/redisidem/blob/main/docs/htt
 const howToSettle = "redisidem keys resolve if the work was done, redisidem keys delete if it was not: see Unknown outcomes in cmd/redisidem/README.md"
 
 // ask asks the upstream for the outcome of an earlier attempt, and forwards the request again if it
-// was not done.
+// was not done and cannot be at work any more.
 func (g *generation) ask(w http.ResponseWriter, r *http.Request, p *Policy, prefetch func(*http.Response) error, proxy http.Handler) {
 	where, err := checkURL(p.Ask, strings.TrimPrefix(httpidem.Stage(r.Context()).Key().Value, p.KeyPrefix))
 	if err != nil { // the key would change the path of the check request
@@ -72,7 +115,7 @@ func (g *generation) ask(w http.ResponseWriter, r *http.Request, p *Policy, pref
 	}
 	check.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
 		if err == errNotDone { //nolint:errorlint // it comes as it was returned
-			proxy.ServeHTTP(w, r)
+			g.runAgain(w, r, p, proxy)
 			return
 		}
 		g.log.LogAttrs(r.Context(), slog.LevelWarn, "upstream did not report the outcome of a request", slog.String("error", errorKind(err)))

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -164,5 +166,124 @@ func TestOperatorSettlesAnUnknownOutcome(t *testing.T) {
 		}
 		b.want(send(), 200, "attempt 1", false)
 		b.want(send(), 200, "attempt 1", true)
+	}
+}
+
+// record returns the name of the record of a key of a caller without a scope.
+func (b *bench) record(key string) string {
+	b.Helper()
+	for _, name := range b.redis.Keys() {
+		if strings.HasSuffix(name, b.id(key)) {
+			return name
+		}
+	}
+	b.Fatalf("%s has no record", key)
+	return ""
+}
+
+// TestUnknownOutcomesOutliveTheRetention is about keys whose retries are refused. If their records
+// ended with the retention, the next retry would be a first attempt.
+func TestUnknownOutcomesOutliveTheRetention(t *testing.T) {
+	t.Parallel()
+	b := setUp(t, "routes: [{match: /run, interrupted: run}, {match: /short, retention: 30m}]", Unscoped, func(cfg *redisidem.Config) {
+		cfg.Retention, cfg.DeadLetterRetention = time.Hour, 100*time.Hour
+	})
+	lives := func(key string, want time.Duration) {
+		t.Helper()
+		if ttl := b.redis.TTL(b.record(key)); ttl < want-time.Minute || ttl > want+time.Minute {
+			t.Errorf("the record of %s lives for %v, want %v", key, ttl, want)
+		}
+	}
+	b.answer(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	for _, path := range []string{"/", "/short", "/run"} {
+		b.want(b.send("POST", path, "", "Idempotency-Key", "broken"+path[1:]), 502, "", false)
+	}
+	lives("broken", 100*time.Hour)
+	lives("brokenshort", 100*time.Hour)
+	lives("brokenrun", time.Hour)
+	b.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "failed"), 500, "", false)
+	lives("failed", 100*time.Hour)
+	b.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) })
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "refused"), 429, "", false)
+	lives("refused", time.Hour)
+	// A gateway that was killed leaves the life of its claim. The first refusal extends it.
+	b.redis.SetTTL(b.record("broken"), 30*time.Minute)
+	b.want(b.send("POST", "/", "", "Idempotency-Key", "broken"), 503, "outcome of the request is unknown", false)
+	lives("broken", 100*time.Hour)
+}
+
+// TestNoAttemptBeforeTheOneOfALostGatewayIsOver has a request whose lock is gone while the upstream
+// is at work, as it is after its gateway was killed.
+func TestNoAttemptBeforeTheOneOfALostGatewayIsOver(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/run", "/ask", "/refuse"} {
+		t.Run(path[1:], func(t *testing.T) {
+			t.Parallel()
+			const hold = 3 * time.Second
+			b := setUp(t, `
+routes:
+  - {match: POST /run, interrupted: run}
+  - {match: POST /ask, interrupted: ask, ask: "/by-key/{key}"}
+  - {match: POST /refuse}
+`, Unscoped, func(cfg *redisidem.Config) { cfg.MaxHold = hold })
+			var attempts, atWork, found atomic.Int64
+			found.Store(http.StatusNotFound)
+			b.answer(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					w.WriteHeader(int(found.Load()))
+					return
+				}
+				if atWork.Add(1) > 1 {
+					t.Error("two attempts are at work")
+				}
+				defer atWork.Add(-1)
+				_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice the end of the connection
+				if attempts.Add(1) == 1 {
+					<-r.Context().Done()
+				}
+				w.WriteHeader(http.StatusCreated)
+			})
+			send := func() answered { return b.send("POST", path, "body", "Idempotency-Key", "k") }
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				send()
+			}()
+			defer func() { <-ended }()
+			for attempts.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			began := time.Now()
+			b.redis.Del(b.record("k") + ":lock")
+			if path == "/refuse" {
+				b.want(send(), 503, "outcome of the request is unknown", false)
+				return
+			}
+			for range 3 {
+				refused := send()
+				b.want(refused, 409, "may still be at work", false)
+				if seconds := refused.header.Get("Retry-After"); seconds < "1" || seconds > "3" || refused.header.Get("Idempotency-Problem") != "in-flight" {
+					t.Errorf("%v", refused.header)
+				}
+			}
+			if path == "/ask" { // an answer is not a second attempt
+				found.Store(http.StatusOK)
+				b.want(send(), 200, "", false)
+				return
+			}
+			got := send()
+			for got.status == http.StatusConflict && time.Since(began) < time.Minute {
+				time.Sleep(10 * time.Millisecond)
+				got = send()
+			}
+			b.want(got, 201, "", false)
+			if took := time.Since(began); took < hold-time.Second {
+				t.Errorf("the second attempt began after %v", took)
+			}
+			if text := b.scrape(); !strings.Contains(text, `result="in-flight",route="POST /run"`) {
+				t.Error(text)
+			}
+		})
 	}
 }

@@ -20,12 +20,15 @@ func (r *Policies) label(i int) string {
 }
 
 // resultLabel returns the result of a request as a label: a word of [httpidem.Result],
-// "interrupted" if the gateway refused it because the outcome of an earlier attempt is unknown, or
-// "unprotected" if its route is not protected.
+// "interrupted" if the gateway refused it because the outcome of an earlier attempt is unknown,
+// "in-flight" also if that attempt may still be at work, or "unprotected" if its route is not
+// protected.
 func (n *requestLog) resultLabel() string {
 	switch {
 	case n.interrupted:
 		return "interrupted"
+	case n.openAttempt:
+		return httpidem.ResultInFlight.String()
 	case n.result == 0:
 		return "unprotected"
 	}

@@ -3,7 +3,8 @@ package gateway
 import (
 	"fmt"
 	"net/http"
-	"path"
+	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -61,6 +62,11 @@ func (r *Route) complete(defaults *Policy) error {
 		rest = canonicalHost(rest[:root]) + rest[root:]
 	}
 	r.Match = method + rest
+	if method != "" {
+		if err := checkMethod("match", method); err != nil {
+			return err
+		}
+	}
 	if !named && method != "" && !isSafe(method) {
 		r.Methods = []string{method}
 	}
@@ -112,23 +118,61 @@ func (r *Policies) matcher() (mux *http.ServeMux, err error) {
 	return mux, nil
 }
 
-// find returns the index of the route that a request matches, or -1.
-func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
+// find returns the index of the route that a request matches, or -1. If servers read the path of
+// the request in ways that match different routes, it returns a route whose policy is as safe as
+// that of each other one. ok is false if none is, and the index is then that of the first reading.
+func (r *Policies) find(mux *http.ServeMux, req *http.Request) (i int, ok bool) {
 	if len(r.Routes) == 0 {
-		return -1
+		return -1, true
 	}
-	// A mux redirects paths that are not clean. The path is cleaned only for matching, and is
-	// forwarded unchanged.
-	clean := *req.URL
-	clean.Path = path.Clean("/" + clean.Path)
-	if strings.HasSuffix(req.URL.Path, "/") && clean.Path != "/" {
-		clean.Path += "/"
+	if isPlainPath(req.URL) {
+		return r.match(mux, req, &url.URL{Path: req.URL.Path}), true
 	}
-	clean.RawPath = ""
+	var found []int
+	for _, p := range pathReadings(req.URL) {
+		if i := r.match(mux, req, p); !slices.Contains(found, i) {
+			found = append(found, i)
+		}
+	}
+	method := strings.ToUpper(req.Method)
+	for _, i := range found {
+		if !slices.ContainsFunc(found, func(j int) bool { return j != i && !r.policy(i).covers(r.policy(j), method) }) {
+			return i, true
+		}
+	}
+	return found[0], false
+}
+
+// match returns the index of the route that a request with a clean path in place of its own
+// matches, or -1.
+func (r *Policies) match(mux *http.ServeMux, req *http.Request, path *url.URL) int {
 	// The upstream may ignore the case of a method, as the middleware does.
-	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: canonicalHost(req.Host), URL: &clean}
+	probe := &http.Request{Method: strings.ToUpper(req.Method), Host: canonicalHost(req.Host), URL: path}
 	_, pattern := mux.Handler(probe)
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
+}
+
+// covers reports whether requests with a method that should have the other policy are as safe with
+// p: it protects them in the same way, and refuses at least what the other one refuses.
+func (p *Policy) covers(other *Policy, method string) bool {
+	switch {
+	case !other.protects(method):
+		return true
+	case !p.protects(method):
+		return false
+	}
+	same := *other
+	same.Methods = p.Methods
+	if p.Key == "required" {
+		same.Key = p.Key
+	}
+	if p.WithoutRedis == "refuse" {
+		same.WithoutRedis = p.WithoutRedis
+	}
+	if p.Interrupted == "refuse" {
+		same.Interrupted, same.Ask = p.Interrupted, p.Ask
+	}
+	return reflect.DeepEqual(*p, same)
 }
 
 // LongestRetention returns the longest retention of all policies, of which base is that of the

@@ -64,12 +64,12 @@ routes:
 		t.Fatal(err)
 	}
 	for target, want := range map[string]int{
-		"POST /orders": 0, "POST /orders/": -1, "POST //orders": 0, "POST /x/../orders": 0, "GET /orders": -1, "POST /events": 1,
+		"POST /orders": 0, "POST /orders/": -1, "GET /public/../orders": -1, "GET /orders": -1, "POST /events": 1,
 		"GET /public/a": 2, "POST /public/a//b": 2, "POST /": -1, "POST /orders?a=b": 0, "POST /%6frders": 0,
 	} {
 		method, path, _ := strings.Cut(target, " ")
-		if got := r.find(mux, httptest.NewRequest(method, path, http.NoBody)); got != want {
-			t.Errorf("%s is route %d, want %d", target, got, want)
+		if got, ok := r.find(mux, httptest.NewRequest(method, path, http.NoBody)); got != want || !ok {
+			t.Errorf("%s is route %d, %t, want %d", target, got, ok, want)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestRoutesMatchTheNamesOfAHost(t *testing.T) {
 			"http://api.example/pay": -1, "http://other.example/Pay": -1,
 			"http://api.example../Pay": -1, "http://api.example./pay": -1, "http://.:80/Pay": -1, "http://[::1]:80/Pay": -1,
 		} {
-			if got := r.find(mux, httptest.NewRequest(http.MethodPost, target, http.NoBody)); got != want {
+			if got, _ := r.find(mux, httptest.NewRequest(http.MethodPost, target, http.NoBody)); got != want {
 				t.Errorf("%s: %s is route %d, want %d", match, target, got, want)
 			}
 		}
@@ -131,7 +131,7 @@ routes:
 		t.Fatal(err)
 	}
 	for _, method := range []string{"DELETE", "delete"} {
-		if got := r.find(mux, httptest.NewRequest(method, "/orders", http.NoBody)); got != 1 {
+		if got, _ := r.find(mux, httptest.NewRequest(method, "/orders", http.NoBody)); got != 1 {
 			t.Errorf("%s is route %d", method, got)
 		}
 	}
@@ -165,6 +165,11 @@ func TestRoutesThatAreRefused(t *testing.T) {
 		"defaults: {authorize: '/may/{key}'}":                          "before the key is read",
 		"routes: [{match: POST /a, interrupted: ask, ask: /orders}]":   "{key}",
 		"routes: [{match: POST /a, methods: []}]":                      "protect: false",
+		"defaults: {methods: [PATCH, PSOT]}":                           `gateway.yaml:1:29: defaults.methods[1]: must be a method of the registry of HTTP methods, such as POST: "PSOT"`,
+		"defaults: {methods: [POST-]}":                                 `defaults.methods[0]: must be a method`,
+		"routes: [{match: /a, methods: ['']}]":                         `routes[0].methods[0]: must be a method`,
+		"routes: [{match: PSOT /a}]":                                   `gateway.yaml:1:11: routes[0].match: must be a method of the registry of HTTP methods, such as POST: "PSOT"`,
+		"routes: [{match: psot /a, protect: false}]":                   `routes[0].match: must be a method`,
 		"routes: [{match: PUT /a, methods: [POST]}]":                   "routes[0].methods: must contain PUT",
 		"routes: [{match: GET /a, key: required}]":                     "must contain GET",
 		"routes: [{match: post /a}, {match: POST /a}]":                 "conflicts",
