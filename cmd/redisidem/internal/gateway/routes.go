@@ -131,6 +131,13 @@ func (r *Policies) find(mux *http.ServeMux, req *http.Request) int {
 	return slices.IndexFunc(r.Routes, func(route Route) bool { return route.Match == pattern && pattern != "" })
 }
 
+// serveWithoutRedis reports whether a policy serves its requests although Redis cannot be used.
+func (r *Policies) serveWithoutRedis() bool {
+	return r.Defaults.servesWithoutRedis() || slices.ContainsFunc(r.Routes, func(route Route) bool { return route.servesWithoutRedis() })
+}
+
+func (p *Policy) servesWithoutRedis() bool { return !*p.Protect || p.WithoutRedis == "pass" }
+
 // LongestRetention returns the longest retention of all policies, of which base is that of the
 // service.
 func (r *Policies) LongestRetention(base time.Duration) time.Duration {
