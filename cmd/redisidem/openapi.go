@@ -18,7 +18,7 @@ var openAPITemplate string
 type gatewayOpenAPI struct{}
 
 // Run prints the header parameter, the headers and the answers of the gateway. It depends on the
-// defaults of the routes and on the retention. The form is that of the standard profile.
+// defaults of the routes and on the retention. The form is that of the draft profile.
 func (gatewayOpenAPI) Run(c *gatewayCommand) error {
 	text, err := template.New("openapi").Parse(openAPITemplate)
 	if err != nil {

@@ -33,7 +33,7 @@ func (r *Policies) Complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
 		KeyWindow: &none, PublishRetention: &no, Wait: &none,
-		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "refuse", Profile: "standard", Authorize: "none",
+		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "refuse", Profile: "draft", Authorize: "none",
 		Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {
