@@ -68,6 +68,7 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	c.warnOfScope(log)
 	listenerTLS := gateway.NewListenerTLS(a.tls)
 	if c.Upstream != fromEnvoy { // certificates on its connections are Envoy's, and not those of clients
 		a.gateway.ListenerTLS = listenerTLS
