@@ -130,7 +130,7 @@ func (c *gatewayCommand) open(
 ) (g *gateway.Gateway, pages *consolePages, stop func(), err error) {
 	service, endRedis, err := c.redisFlags.open(a.service, log)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, nil, c.explain(settingOf(err))
 	}
 	a.gateway.Service = service
 	stop = func() {
@@ -143,7 +143,7 @@ func (c *gatewayCommand) open(
 		pages, err = c.openConsole(service, log)
 	}
 	if err != nil {
-		err = errors.Join(c.explain(err), service.Close(ctx))
+		err = errors.Join(c.explain(settingOf(err)), service.Close(ctx))
 		stop()
 		return nil, nil, nil, err
 	}

@@ -2,11 +2,37 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
 	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
+	"github.com/redisidem/redisidem/redisidem"
 )
+
+// settingOf returns an error of package redisidem as one of the setting that causes it.
+func settingOf(err error) error {
+	var field *configfile.FieldError
+	var invalid *redisidem.InvalidError
+	if errors.As(err, &field) || !errors.As(err, &invalid) {
+		return err
+	}
+	name, ok := map[string]string{
+		"url":                "redis",
+		"Config.Namespace":   "namespace",
+		"Config.Retention":   "retention",
+		"Config.Lease":       "lease",
+		"Config.MaxHold":     "max_hold",
+		"Config.Timeout":     "redis_timeout",
+		"Config.Durability":  "durability",
+		"Config.CacheBytes":  "cache_bytes",
+		"QuotaConfig.Window": "retention",
+	}[invalid.Field]
+	if !ok {
+		return err
+	}
+	return &configfile.FieldError{Field: name, Err: err}
+}
 
 // checkAddresses returns an error for an address that cannot be listened on. It looks up no name of
 // a host, and does not find out whether an address is in use.

@@ -63,7 +63,7 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	}
 	m, err := httpidem.New(service, g.scope, cfg)
 	if err != nil {
-		return nil, err
+		return nil, fieldOf(err)
 	}
 	prefetch := prefetchBody(m.Policy().MaxResponseBytes, *p.Stream)
 	return m.TimeoutHandler(keepFields(g.handleInterrupted(p, prefetch, g.protectedProxy(p, keep, prefetch))), g.timeout), nil

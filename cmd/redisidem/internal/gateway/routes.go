@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -97,12 +98,15 @@ func isSafe(method string) bool {
 	return false
 }
 
+// registeredAt is the place in this program that a mux names for a pattern.
+var registeredAt = regexp.MustCompile(` \(registered at [^)]*\)`)
+
 // matcher returns a mux with the pattern of each route, only for matching.
 func (r *Policies) matcher() (mux *http.ServeMux, err error) {
 	i := 0
 	defer func() {
 		if v := recover(); v != nil { // a mux panics on an invalid pattern
-			err = configfile.Invalid(fmt.Sprintf("routes[%d].match", i), "%v", v)
+			err = configfile.Invalid(fmt.Sprintf("routes[%d].match", i), "%s", registeredAt.ReplaceAllString(fmt.Sprint(v), ""))
 		}
 	}()
 	mux = http.NewServeMux()
