@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"strings"
 	"time"
 
@@ -13,23 +15,31 @@ import (
 
 // actFlags say who acts on keys, and why.
 type actFlags struct {
-	Actor     string        `env:"REDISIDEM_ACTOR,USER" help:"Who acts, for the audit. Required, from the flag or the environment."`
+	Actor     string        `env:"REDISIDEM_ACTOR,USER" help:"Who acts, for the audit. Default: the user of this process."`
 	Reason    string        `help:"Why, for the audit. Required."`
 	Yes       bool          `short:"y" help:"Do not ask."`
 	Retention time.Duration `default:"24h" help:"Retention that the programs configure."`
 }
 
-func (f *actFlags) act() redisidem.Act { return redisidem.Act{Actor: f.Actor, Reason: f.Reason} }
+func (f *actFlags) act() redisidem.Act {
+	return redisidem.Act{Actor: cmp.Or(f.Actor, userName(user.Current)), Reason: f.Reason}
+}
+
+// userName returns the name of the user of this process, or its number. Containers have users
+// without a name.
+func userName(current func() (*user.User, error)) string {
+	if u, err := current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return fmt.Sprintf("uid %d", os.Getuid())
+}
 
 // errNotConfirmed ends a command whose question was not answered with yes.
 var errNotConfirmed = errors.New("nothing was done: not confirmed (--yes answers for scripts)")
 
 // check returns an error if a flag is missing that every act needs.
 func (f *actFlags) check() error {
-	switch {
-	case f.Actor == "":
-		return usageError{errors.New("--actor is required: the audit says who acted")}
-	case f.Reason == "":
+	if f.Reason == "" {
 		return usageError{errors.New("--reason is required: the audit says why")}
 	}
 	return nil

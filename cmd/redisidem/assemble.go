@@ -106,11 +106,17 @@ func (c *gatewayCommand) assembleListener(a *assembled, _ *slog.Logger, _ *gatew
 		}
 		return err
 	}
+	if err := c.checkAddresses(); err != nil {
+		return err
+	}
 	a.tls, err = c.serverTLS()
 	return err
 }
 
 func (c *gatewayCommand) assembleService(a *assembled, log *slog.Logger, metrics *gateway.Metrics) error {
+	if err := c.checkDurations(); err != nil {
+		return err
+	}
 	var fingerprintKeys *redisidem.FingerprintKeys
 	var err error
 	if fingerprintKeys, c.secrets.fingerprint, err = c.fingerprintKeys(); err != nil {

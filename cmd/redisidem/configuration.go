@@ -86,7 +86,7 @@ func (c *gatewayCommand) BeforeResolve(ctx *kong.Context) error {
 	c.configName = name
 	values, err := c.read(name, ctx.Flags())
 	if err != nil {
-		return err
+		return &fileError{err}
 	}
 	c.fromFile = make(map[string]bool)
 	// It is called for the flags that the command line does not have.
@@ -105,6 +105,11 @@ func (c *gatewayCommand) BeforeResolve(ctx *kong.Context) error {
 	}))
 	return nil
 }
+
+// fileError is an error of the configuration file, and not of the command line.
+type fileError struct{ error }
+
+func (e *fileError) Unwrap() error { return e.error }
 
 // parseGateway parses a command line of the gateway, and reads its configuration file.
 func parseGateway(args []string) (*gatewayCommand, error) {

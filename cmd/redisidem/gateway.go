@@ -68,6 +68,7 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	c.warnOfScope(log)
 	listenerTLS := gateway.NewListenerTLS(a.tls)
 	if c.Upstream != fromEnvoy { // certificates on its connections are Envoy's, and not those of clients
 		a.gateway.ListenerTLS = listenerTLS
@@ -82,21 +83,13 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	if values != nil {
 		a.service.Codec = values
 	}
-	g, stop, err := c.open(ctx, a, log)
+	g, pages, stop, err := c.open(ctx, a, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	service := a.gateway.Service
 	if err := exports.Watch(service); err != nil {
-		return errors.Join(err, service.Close(ctx))
-	}
-	operators, err := c.operatorService(service)
-	if err != nil {
-		return errors.Join(err, service.Close(ctx))
-	}
-	pages, err := c.Console.open(c.AdminListen, operators, c.activity, log)
-	if err != nil {
 		return errors.Join(err, service.Close(ctx))
 	}
 	passes, err := checkRedis(ctx, service, log)
@@ -130,23 +123,39 @@ func (c *gatewayCommand) run(ctx context.Context, args []string) (err error) {
 	return c.serve(ctx, g, service, err == nil, trusted, listenerTLS, pages, log)
 }
 
-// open opens the service and the gateway, without a call to Redis. stop ends the Redis of this
-// process, if there is one.
-func (c *gatewayCommand) open(ctx context.Context, a *assembled, log *slog.Logger) (g *gateway.Gateway, stop func(), err error) {
+// open opens the service, the gateway and its console, without a call to Redis. pages is nil
+// without a console. stop ends the Redis of this process, if there is one.
+func (c *gatewayCommand) open(
+	ctx context.Context, a *assembled, log *slog.Logger,
+) (g *gateway.Gateway, pages *consolePages, stop func(), err error) {
 	service, endRedis, err := c.redisFlags.open(a.service, log)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, c.explain(settingOf(err))
 	}
 	a.gateway.Service = service
-	if g, err = gateway.New(*a.gateway); err != nil {
-		err = errors.Join(c.explain(err), service.Close(ctx))
+	stop = func() {
+		if g != nil {
+			g.LeaveQuota(ctx) // unless the end of serving has done it
+		}
 		endRedis()
-		return nil, nil, err
 	}
-	return g, func() {
-		g.LeaveQuota(ctx) // unless the end of serving has done it
-		endRedis()
-	}, nil
+	if g, err = gateway.New(*a.gateway); err == nil {
+		pages, err = c.openConsole(service, log)
+	}
+	if err != nil {
+		err = errors.Join(c.explain(settingOf(err)), service.Close(ctx))
+		stop()
+		return nil, nil, nil, err
+	}
+	return g, pages, stop, nil
+}
+
+func (c *gatewayCommand) openConsole(service *redisidem.Service, log *slog.Logger) (*consolePages, error) {
+	operators, err := c.operatorService(service)
+	if err != nil {
+		return nil, err
+	}
+	return c.Console.open(c.AdminListen, operators, c.activity, log)
 }
 
 // gatewayParts are the parts of a gateway that a reload changes.

@@ -36,6 +36,14 @@ func (c *gatewayCommand) identify(trusted gateway.TrustedProxies, log *slog.Logg
 	return nil, "", configfile.Invalid("scope", "must be header:NAME, jwt:CLAIM, certificate or unscoped: %q", c.Scope)
 }
 
+// warnOfScope logs a warning if clients can name any caller.
+func (c *gatewayCommand) warnOfScope(log *slog.Logger) {
+	if !strings.HasPrefix(c.Scope, "header:") || len(c.TrustedProxies) > 0 || c.Upstream == fromEnvoy || isLoopback(c.Listen) {
+		return // Envoy and local proxies are the only peers
+	}
+	log.Warn("a client that reaches --listen directly can name any caller in the header field of --scope: give --trusted-proxy", "scope", c.Scope)
+}
+
 // fromToken returns the function that reads a claim of the tokens of one issuer, or of those of
 // jwt_issuers.
 func (c *gatewayCommand) fromToken(claim string, one issuer, log *slog.Logger) (gateway.Identify, error) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -50,5 +52,31 @@ func TestReloadKeepsFetchedKeySets(t *testing.T) {
 	}
 	if other, err := next.keySet("https://b", nil); err != nil || other == first {
 		t.Errorf("two URLs have one key set, %v", err)
+	}
+}
+
+func TestScopeOfAHeaderThatEveryClientCanSetIsAWarning(t *testing.T) {
+	t.Parallel()
+	const scope, everywhere = "--scope=header:X-Tenant", "--listen=:8080"
+	for _, c := range []struct {
+		args  []string
+		warns bool
+	}{
+		{[]string{scope, everywhere}, true},
+		{[]string{scope}, true},
+		{[]string{scope, everywhere, "--trusted-proxy=10.0.0.0/8"}, false},
+		{[]string{scope, "--listen=127.0.0.1:8080"}, false},
+		{[]string{scope, everywhere, "--upstream=envoy:"}, false},
+		{[]string{"--scope=unscoped", everywhere}, false},
+	} {
+		g, err := parseGateway(append([]string{"gateway"}, c.args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		g.warnOfScope(slog.New(slog.NewTextHandler(&b, nil)))
+		if strings.Contains(b.String(), "can name any caller") != c.warns {
+			t.Errorf("%q: the log has %q", c.args, b.String())
+		}
 	}
 }

@@ -78,6 +78,9 @@ func run(ctx context.Context, args []string) int {
 	redis.SetLogger(quiet{})
 	log.SetOutput(io.Discard) // net/http logs unsolicited responses of a service there
 	command, err := parser.Parse(args)
+	if _, ok := errors.AsType[*fileError](err); ok {
+		return fail(err)
+	}
 	if err != nil {
 		fail(err)
 		return statusUsage

@@ -98,6 +98,35 @@ func TestOpenAPIFragmentHasThePlacesOfKeys(t *testing.T) {
 	}
 }
 
+// TestOpenAPIFragmentOfTheStripeProfile has a route with another place of its key, and another
+// field that marks replays.
+func TestOpenAPIFragmentOfTheStripeProfile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "gateway.yaml")
+	config := "defaults: {profile: stripe, replay_header: X-Replayed}\nroutes: [{match: POST /a}, {match: POST /hook, key: required, key_from: [{header: Webhook-Id}, {body: /id}]}]\n"
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := command(t, "", "", "gateway", "openapi", "--config", file)
+	var doc map[string]any
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	for _, words := range []string{
+		"application/json", "idempotency_error", "name: \"Webhook-Id\"", "X-Replayed: {$ref",
+		"- $ref: '#/components/parameters/IdempotencyKey2' # only of POST /hook", "in its JSON body at /id (only of POST /hook)",
+	} {
+		if !strings.Contains(text, words) {
+			t.Errorf("%q is not in %s", words, text)
+		}
+	}
+	for _, words := range []string{"problem+json", "422", "Idempotency-Replayed", "IdempotencyKey3"} {
+		if strings.Contains(text, words) {
+			t.Errorf("%q is in %s", words, text)
+		}
+	}
+}
+
 // TestProblemsAreThoseOfTheFragment validates answers of a gateway.
 func TestProblemsAreThoseOfTheFragment(t *testing.T) {
 	t.Parallel()

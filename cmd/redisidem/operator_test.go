@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -46,6 +47,26 @@ func command(t *testing.T, addr, stdin string, args ...string) string {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// TestActsNeedNoActorFromTheEnvironment runs without $USER, as a container and cron do.
+func TestActsNeedNoActorFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	for _, variables := range [][]string{nil, {"USER="}, {"REDISIDEM_ACTOR="}} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "keys", "delete", "CI_MUK8VUAXWvKKiz-x-ALtTkn4LMVYV", "--yes", "--reason=r", "--redis=redis://127.0.0.1:1") //nolint:gosec // this very binary
+		cmd.Env = append(variables, program+"=1")
+		if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "actor") || !strings.Contains(string(out), "unavailable") {
+			t.Errorf("%q: %v: %s", variables, err, out)
+		}
+	}
+	for want, current := range map[string]func() (*user.User, error){
+		"root":                             func() (*user.User, error) { return &user.User{Username: "root"}, nil },
+		fmt.Sprintf("uid %d", os.Getuid()): func() (*user.User, error) { return nil, user.UnknownUserIdError(4711) },
+	} {
+		if got := userName(current); got != want {
+			t.Errorf("the actor is %q, want %q", got, want)
+		}
+	}
 }
 
 // golden compares a text with a file.

@@ -268,25 +268,67 @@ func TestGatewayValidate(t *testing.T) {
 		}
 		return file
 	}
+	of := func(name, lines string) []string {
+		return []string{write(name+".yaml", "upstream: http://x\nscope: unscoped\n"+lines)}
+	}
 	good := write("good.yaml", "upstream: http://x\nscope: unscoped\nroutes: [{match: POST /a}]\n")
-	short := write("short.yaml", "upstream: http://x\nscope: unscoped\nroutes:\n  - {match: POST /a, retention: 1s}\n")
-	bad := write("bad.yaml", "upstream: http://x\nscope: unscoped\nroutes:\n  - {match: POST /a, max_response: 99999999999}\n")
 	missing := write("missing.yaml", "upstream: http://x\nscope: jwt:sub\njwt_key: none.pem\n")
+	const valid, invalid, usage = "the configuration is valid\n", "[exit status 1]", "[exit status 2]"
 	for _, c := range []struct {
-		args []string
-		want string
+		args         []string
+		want, status string
 	}{
-		{[]string{good}, "the configuration is valid\n"},
-		{[]string{"--config", good}, "the configuration is valid\n"},
-		{[]string{"--upstream=http://y", "--scope=unscoped"}, "the configuration is valid\n"},
-		{[]string{bad}, "bad.yaml:4:5: routes[0]: "},
-		{[]string{short}, "short.yaml:4:22: routes[0].retention: redisidem: Config.Retention (1s) must not be shorter than Config.Lease (10s)"},
-		{[]string{missing}, "missing.yaml:3:1: jwt_key: open none.pem"},
-		{[]string{good, "--scope=tenant"}, "--scope: must be"},
-		{nil, "--upstream: must name"},
+		{[]string{good}, valid, ""},
+		{[]string{"--config", good}, valid, ""},
+		{[]string{"--upstream=http://y", "--scope=unscoped"}, valid, ""},
+		{[]string{good, "--redis="}, "the configuration is valid, except that --redis (or REDIS_URL) is not set\n", ""},
+		{[]string{good, "--redis=http://x"}, "scheme", invalid},
+		{of("bad", "routes:\n  - {match: POST /a, max_response: 99999999999}\n"), "bad.yaml:4:22: routes[0].max_response: ", invalid},
+		{
+			of("short", "routes:\n  - {match: POST /a, retention: 1s}\n"),
+			"short.yaml:4:22: routes[0].retention: redisidem: Config.Retention (1s) must not be shorter than Config.Lease (10s)", invalid,
+		},
+		{of("inherited", "routes: [{match: POST /a}]\ndefaults: {max_response: 99999999999}\n"), "inherited.yaml:4:12: defaults.max_response: ", invalid},
+		{of("stored", "routes:\n  - {match: POST /a, headers: [Set-Cookie]}\n"), "stored.yaml:4:22: routes[0].headers: ", invalid},
+		{of("mark", "routes:\n  - {match: POST /a, replay_header: Date}\n"), "mark.yaml:4:22: routes[0].replay_header: ", invalid},
+		{of("method", "routes:\n  - {match: /a, methods: [PO ST]}\n"), "method.yaml:4:17: routes[0].methods: ", invalid},
+		{of("page", "policy_url: /page\nroutes: [{match: POST /a}]\n"), "page.yaml:3:1: policy_url: ", invalid},
+		{of("brief", "lease: 1ms\n"), "brief.yaml:3:1: lease: ", invalid},
+		{of("braces", "namespace: '{a}'\n"), "braces.yaml:3:1: namespace: ", invalid},
+		{of("colon", "redis: memory:\n"), "colon.yaml:3:", invalid},
+		{of("colon", "redis: memory:\n"), "a value that ends with a colon needs quotes, such as 'memory:'", invalid},
+		{of("twice", "routes: [{match: POST /a}, {match: post /a}]\n"), "twice.yaml:3:29: routes[1].match: pattern \"POST /a\" conflicts with pattern \"POST /a\"", invalid},
+		{[]string{missing}, "missing.yaml:3:1: jwt_key: open none.pem", invalid},
+		{[]string{good, "--scope=tenant"}, "--scope: must be", invalid},
+		{nil, "--upstream: must name", invalid},
+		{of("unknown", "listen_on: :1\n"), "unknown.yaml:3:1: listen_on: unknown field", invalid},
+		{of("negative", "durability: -1\n"), "negative.yaml:3:1: durability: must not be negative: -1", invalid},
+		{[]string{"none.yaml"}, "none.yaml: no such file", invalid},
+		{of("port", "listen: foo\n"), "port.yaml:3:1: listen: must be an address with a port, such as :8080", invalid},
+		{of("ports", "listen: :99999\n"), "ports.yaml:3:1: listen: must be an address with a port, such as :8080", invalid},
+		{of("nowhere", "listen: ''\n"), "nowhere.yaml:3:1: listen: must be an address with a port, such as :8080", invalid},
+		{of("admin", "admin_listen: localhost\n"), "admin.yaml:3:1: admin_listen: must be an address with a port", invalid},
+		{of("same", "listen: :80\nadmin_listen: :80\n"), "same.yaml:4:1: admin_listen: must not be the address of listen", invalid},
+		{of("zero", "retention: 0s\n"), "zero.yaml:3:1: retention: must be more than 0s", invalid},
+		{of("hold", "max_hold: 0s\n"), "hold.yaml:3:1: max_hold: must be more than 0s", invalid},
+		{of("lease", "lease: 0s\n"), "lease.yaml:3:1: lease: must be more than 0s", invalid},
+		{of("timeout", "redis_timeout: 0s\n"), "timeout.yaml:3:1: redis_timeout: must be more than 0s", invalid},
+		{
+			of("held", "lease: 20m\nmax_hold: 1m\n"),
+			"held.yaml:4:1: max_hold: must not be shorter than lease (20m0s), since a lease is renewed until then: 1m0s", invalid,
+		},
+		{
+			of("cut", "upstream_timeout: 10m\nwrite_timeout: 1m\n"),
+			"cut.yaml:3:1: upstream_timeout: must not be longer than write_timeout (1m0s), at which the client's connection ends: 10m0s", invalid,
+		},
+		{of("uncut", "upstream_timeout: 10m\nwrite_timeout: 0s\n"), valid, ""},
+		{[]string{good, "--upstream-timeout=10m", "--write-timeout=1m"}, "--upstream-timeout: must not be longer than write_timeout", invalid},
+		{[]string{good, "--listen-on=:1"}, "unknown flag", usage},
+		{[]string{good, "--lease=long"}, "--lease", usage},
 	} {
-		if got := command(t, "", "", slices.Concat([]string{"gateway", "validate"}, c.args)...); !strings.Contains(got, c.want) {
-			t.Errorf("%v prints %s, want %s", c.args, got, c.want)
+		got := command(t, "127.0.0.1:1", "", slices.Concat([]string{"gateway", "validate"}, c.args)...)
+		if !strings.Contains(got, c.want) || strings.Contains(got, "exit status") != (c.status != "") || !strings.Contains(got, c.status) {
+			t.Errorf("%v prints %s, want %s%s", c.args, got, c.want, c.status)
 		}
 	}
 }

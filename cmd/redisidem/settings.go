@@ -59,5 +59,5 @@ type settings struct {
 
 	Console gatewayConsole `yaml:"console" embed:"" help:"The console for operators on the admin listener. Its flags begin with --console-, and --console is the field enabled."`
 
-	ReadyWithoutRedis string `yaml:"ready_without_redis" enum:"never,after-start,always" default:"after-start" help:"When /readyz is ready although Redis cannot be used: never; after-start, once Redis was usable; or always."`
+	ReadyWithoutRedis string `yaml:"ready_without_redis" enum:"never,after-start,by-route,always" default:"by-route" help:"When /readyz is ready although Redis cannot be used: never; after-start, once Redis was usable; by-route, also before that if a route has protect: false or without_redis: pass; or always."`
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,23 +14,30 @@ type gatewayValidate struct {
 }
 
 // Run checks all settings as a gateway does that starts, with the files that they name. It calls
-// neither Redis nor the upstream, and does not need the URL of a Redis.
+// neither Redis nor the upstream, and does not need the URL of a Redis, which is often a secret.
 func (gatewayValidate) Run(ctx context.Context, c *gatewayCommand) error {
 	log := slog.New(slog.DiscardHandler)
 	a, err := c.assemble(log, gateway.NewMetrics())
 	if err != nil {
 		return err
 	}
-	c.Redis = cmp.Or(c.Redis, "redis://127.0.0.1:6379") // it is not called
-	g, stop, err := c.open(ctx, a, log)
+	result := "the configuration is valid"
+	if c.Redis == "" {
+		result += ", except that --redis (or REDIS_URL) is not set"
+		c.Redis = "redis://127.0.0.1:6379" // it is not called
+	}
+	g, pages, stop, err := c.open(ctx, a, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	g.Close()
+	if pages != nil {
+		pages.Close()
+	}
 	if err := a.gateway.Service.Close(ctx); err != nil {
 		return err
 	}
-	fmt.Println("the configuration is valid")
-	return nil
+	_, err = fmt.Println(result)
+	return err
 }

@@ -35,7 +35,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	texts := map[string]*string{
 		"redis": &h.Redis, "namespace": &h.Namespace, "scope": &h.Scope, "key_header": &h.KeyHeader,
-		"key_prefix": &h.KeyPrefix, "encryption_key_file": &h.EncryptionKeyFile, "spool_dir": &h.SpoolDir, "keys": &h.Keys, "interrupted": &h.Interrupted, "profile": &h.Profile, "policy_url": &h.PolicyURL,
+		"key_prefix": &h.KeyPrefix, "encryption_key_file": &h.EncryptionKeyFile, "spool_dir": &h.SpoolDir, "keys": &h.Keys, "interrupted": &h.Interrupted, "profile": &h.Profile, "replay_header": &h.ReplayHeader, "policy_url": &h.PolicyURL,
 	}
 	durations := map[string]*caddy.Duration{
 		"timeout": &h.Timeout, "lease": &h.Lease, "retention": &h.Retention, "wait": &h.Wait,

@@ -40,6 +40,10 @@
 //   - A safe method in methods, such as GET: if a kept connection breaks, reverse_proxy sends a
 //     request without a body once more, also if it has a key.
 //   - A time limit after which the client is answered with 504 and the upstream works on.
+//   - Redis must answer and be fit for use when Caddy starts, and when a configuration with another
+//     store is loaded. Otherwise the whole configuration is refused, with all its sites. A reload
+//     that leaves the store as it is does not ask Redis. While Caddy runs, Redis may be away:
+//     requests get 503, or pass with fail_open.
 //
 // Of the settings of a gateway, it has no secrets for fingerprints (fingerprint_key), no copies of
 // answers in memory, and no console. TLS, CORS, tokens, trusted proxies and health checks are

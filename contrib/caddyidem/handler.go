@@ -86,8 +86,11 @@ type Handler struct {
 	// "refuse" answers 503 until an operator has settled the key with the program redisidem, "run"
 	// runs the handlers again. Default: refuse.
 	Interrupted string `json:"interrupted,omitempty"`
-	// Profile is the form of problems and replays: "standard" or "stripe". Default: standard.
+	// Profile is the form of problems and replays: "draft" or "stripe". Default: draft.
 	Profile string `json:"profile,omitempty"`
+	// ReplayHeader is the response field that marks a replay, in place of the marks of the profile,
+	// or "none" for no mark. Default: the marks of the profile.
+	ReplayHeader string `json:"replay_header,omitempty"`
 	// FailOpen runs the handlers without protection while Redis is unavailable. By default such
 	// requests are answered with 503.
 	FailOpen bool `json:"fail_open,omitempty"`
@@ -137,8 +140,8 @@ func (h *Handler) check() error {
 		return errors.New("unscoped: cannot go with scope")
 	case h.Interrupted != "" && h.Interrupted != interruptedRefuse && h.Interrupted != interruptedRun:
 		return fmt.Errorf("interrupted: must be refuse or run: %q", h.Interrupted)
-	case h.Profile != "" && h.Profile != profileStandard && h.Profile != profileStripe:
-		return fmt.Errorf("profile: must be standard or stripe: %q", h.Profile)
+	case h.Profile != "" && h.Profile != profileDraft && h.Profile != profileStripe:
+		return fmt.Errorf("profile: must be draft or stripe: %q", h.Profile)
 	case h.Keys != "" && h.Keys != keysAny && h.Keys != keysUUID:
 		return fmt.Errorf("keys: must be any or uuid: %q", h.Keys)
 	case h.KeyWindow < 0:
@@ -198,7 +201,7 @@ func (h *Handler) config() (*httpidem.Config, error) {
 		Key:         key,
 		Response:    httpidem.ResponseConfig{MaxBytes: int(h.MaxResponse), KeepHeaders: h.Headers, KeepFlushed: !h.Stream, Status: keep},
 		Fingerprint: h.Fingerprint.config(), PublishRetention: h.PublishRetention, Spool: h.store.spool,
-		Profile: h.profile(), Observer: h.store.observe, Quota: h.store.limits(),
+		Profile: h.profile(), ReplayHeader: h.ReplayHeader, Observer: h.store.observe, Quota: h.store.limits(),
 	}, nil
 }
 
@@ -220,8 +223,8 @@ type KeySource struct {
 
 // The values of Handler.Profile.
 const (
-	profileStandard = "standard"
-	profileStripe   = "stripe"
+	profileDraft  = "draft"
+	profileStripe = "stripe"
 )
 
 // profile returns the form of problems and replays.
@@ -229,7 +232,7 @@ func (h *Handler) profile() httpidem.Profile {
 	if h.Profile == profileStripe {
 		return httpidem.ProfileStripe
 	}
-	return httpidem.ProfileStandard
+	return httpidem.ProfileDraft
 }
 
 // Cleanup implements [caddy.CleanerUpper]. The connections to Redis are closed with the last

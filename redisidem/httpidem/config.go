@@ -112,8 +112,14 @@ type Config struct {
 	PublishRetention bool
 
 	// Profile is the form of problems and replays: [ProfileStripe] for Stripe's client libraries.
-	// Default: [ProfileStandard].
+	// Default: [ProfileDraft].
 	Profile Profile
+
+	// ReplayHeader is the name of the response field that is true on each replay and absent from
+	// every other response, in place of the marks of the Profile. At most 64 bytes. It must not be
+	// a field that is stored. With [NoReplayHeader] replays have no mark. A client such as package
+	// idemclient knows a replay only by [idemheader.Replayed]. Default: the marks of the Profile.
+	ReplayHeader string
 
 	// WriteProblem writes the middleware's own responses. Retry-After, Link and Cache-Control are
 	// set in the header already; it adds Content-Type, the status and the body. It is called
@@ -196,6 +202,9 @@ func (c *Config) validate(service *redisidem.Config) error {
 		return err
 	}
 	if err := c.Key.validateSources(); err != nil {
+		return err
+	}
+	if err := c.validateReplayHeader(); err != nil {
 		return err
 	}
 	type identity struct {

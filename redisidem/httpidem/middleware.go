@@ -17,6 +17,8 @@ type Middleware struct {
 	scope         ScopeFunc
 	cfg           Config
 	storedFields  map[string]struct{} // the response fields that are stored
+	replayMarks   []string            // the fields that mark a replay
+	profileMarks  []string            // those of the profile
 	exposed       []string            // the fields that pages of other origins may read
 	lease         time.Duration
 	retention     string
@@ -56,7 +58,8 @@ func New(service *redisidem.Service, scope ScopeFunc, cfg *Config) (*Middleware,
 		m.cfg.Key.Sources[i].Header = http.CanonicalHeaderKey(m.cfg.Key.Sources[i].Header)
 	}
 	m.storedFields = m.cfg.storedFields()
-	m.exposed = append([]string{m.cfg.Key.Header}, m.cfg.Profile.marks()...)
+	m.replayMarks, m.profileMarks = m.cfg.replayMarks(), m.cfg.Profile.marks()
+	m.exposed = append([]string{m.cfg.Key.Header}, m.replayMarks...)
 	return m, nil
 }
 

@@ -13,9 +13,7 @@ const exposeField = "Access-Control-Expose-Headers"
 // that only the middleware may set.
 func (x *keyedRequest) setOwnFields(h http.Header) {
 	m := x.middleware
-	for _, name := range m.cfg.Profile.marks() {
-		h.Del(name)
-	}
+	m.removeMarks(h)
 	if x.echo[0] != "" {
 		h[m.cfg.Key.Header] = x.echo[:]
 		addToList(h, exposeField, m.exposed...)

@@ -35,7 +35,7 @@ type Problem struct {
 }
 
 // WriteProblem writes a problem as application/problem+json, in English. It is the form of
-// [ProfileStandard].
+// [ProfileDraft].
 func WriteProblem(w http.ResponseWriter, _ *http.Request, p *Problem) {
 	writeJSON(w, "application/problem+json", p.Status, p)
 }

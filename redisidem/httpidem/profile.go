@@ -8,9 +8,9 @@ import (
 type Profile int
 
 const (
-	// ProfileStandard writes problems in the form of RFC 9457, and marks replays with
-	// [idemheader.Replayed]. It is the default.
-	ProfileStandard Profile = iota
+	// ProfileDraft is that of the draft: problems have its statuses and titles, in the form of RFC
+	// 9457. Replays are marked with [idemheader.Replayed], which is an addition. It is the default.
+	ProfileDraft Profile = iota
 	// ProfileStripe is for the client libraries of Stripe and for compatible clients. Such a client
 	// treats a response as a success unless its body has an error. It reads from
 	// [ShouldRetryHeader] whether to try again.
@@ -22,8 +22,8 @@ const (
 // String returns the profile in lower case.
 func (f Profile) String() string {
 	switch f {
-	case ProfileStandard:
-		return "standard"
+	case ProfileDraft:
+		return "draft"
 	case ProfileStripe:
 		return "stripe"
 	default:

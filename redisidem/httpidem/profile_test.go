@@ -80,7 +80,7 @@ func TestStripeProfileOfAMiddleware(t *testing.T) {
 
 func TestProfilesHaveNames(t *testing.T) {
 	t.Parallel()
-	if httpidem.ProfileStandard.String() != "standard" || httpidem.ProfileStripe.String() != "stripe" || httpidem.Profile(9).String() != "invalid" {
+	if httpidem.ProfileDraft.String() != "draft" || httpidem.ProfileStripe.String() != "stripe" || httpidem.Profile(9).String() != "invalid" {
 		t.Error("profiles have other names")
 	}
 }

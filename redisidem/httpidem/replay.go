@@ -5,7 +5,6 @@ import (
 	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem"
-	"github.com/redisidem/redisidem/redisidem/idemheader"
 )
 
 // replay answers with a stored response.
@@ -32,7 +31,7 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 			h[name] = append([]string(nil), values...)
 		}
 	}
-	m.cfg.Profile.markReplay(h)
+	m.markReplay(h)
 	// A shared cache must not give the response to other callers.
 	h.Set("Cache-Control", "no-store")
 	status := stored.Code
@@ -69,32 +68,8 @@ func (x *keyedRequest) refuseGone(original int, err error) {
 		return
 	}
 	h := x.w.Header()
-	m.cfg.Profile.markReplay(h)
+	m.markReplay(h)
 	h.Set("Cache-Control", "no-store")
 	x.observe(ResultGone, http.StatusOK, err)
 	x.w.WriteHeader(http.StatusOK)
-}
-
-// The fields that mark a response as a replay.
-var (
-	standardMarks = []string{idemheader.Replayed}
-	stripeMarks   = []string{idemheader.Replayed, IdempotentReplayedHeader}
-)
-
-// marks returns the fields that are true on each replay, and absent from every other response.
-func (f Profile) marks() []string {
-	if f == ProfileStripe {
-		return stripeMarks
-	}
-	return standardMarks
-}
-
-// markReplay marks a response as a replay.
-func (f Profile) markReplay(h http.Header) {
-	for _, name := range f.marks() {
-		h.Set(name, "true")
-	}
-	if f == ProfileStripe {
-		h.Set(ShouldRetryHeader, "false") // a stored response never changes
-	}
 }

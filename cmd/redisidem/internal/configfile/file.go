@@ -45,7 +45,11 @@ func Parse(name string, text []byte) (*File, error) {
 func (f *File) syntaxError(err error) error {
 	var syntax yaml.Error
 	if errors.As(err, &syntax) && syntax.GetToken() != nil {
-		return f.errorAt(syntax.GetToken(), errors.New(syntax.GetMessage()))
+		text := syntax.GetMessage()
+		if strings.Contains(text, "mapping value is not allowed") {
+			text += "; a value that ends with a colon needs quotes, such as 'memory:'"
+		}
+		return f.errorAt(syntax.GetToken(), errors.New(text))
 	}
 	return fmt.Errorf("%s: %w", f.name, err)
 }

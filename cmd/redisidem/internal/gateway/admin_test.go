@@ -48,6 +48,41 @@ func TestReadyzSaysWhetherTheGatewayShouldGetRequests(t *testing.T) {
 	}
 }
 
+// TestReadyzByRouteLooksAtTheRoutesUntilRedisCouldBeUsed has a Redis that was never reached.
+func TestReadyzByRouteLooksAtTheRoutesUntilRedisCouldBeUsed(t *testing.T) {
+	t.Parallel()
+	const needed = `routes: [{match: POST /a, key: required}]`
+	b := setUp(t, needed, Unscoped, func(c *redisidem.Config) { c.Timeout = 100 * time.Millisecond })
+	b.redis.Close()
+	n := &b.gateway.readiness
+	n.withoutRedis = "by-route"
+	for _, c := range []struct {
+		text             string
+		usable, draining bool
+		status           int
+	}{
+		{needed, false, false, 503},
+		{needed, true, false, 200}, // the failure of a Redis that all replicas share
+		{`defaults: {without_redis: pass}`, false, false, 200},
+		{`defaults: {protect: false}`, false, false, 200},
+		{`routes: [{match: POST /a}, {match: POST /b, protect: false}]`, false, false, 200},
+		{`routes: [{match: POST /a}, {match: POST /b, without_redis: pass}]`, false, true, 503},
+		{`routes: [{match: POST /a}, {match: POST /b, without_redis: pass}]`, false, false, 200},
+		{needed, false, false, 503},
+	} {
+		var err error
+		if b.config.Policies, err = readRoutes(c.text); err != nil {
+			t.Fatal(err)
+		}
+		b.reload()
+		n.usable.Store(c.usable)
+		n.draining.Store(c.draining)
+		if status, text := b.operator("/readyz"); status != c.status {
+			t.Errorf("%+v: %d %s", c, status, text)
+		}
+	}
+}
+
 func TestReadyzOfAGatewayWithoutAServerSaysSo(t *testing.T) {
 	t.Parallel()
 	b := setUp(t, "", Unscoped)

@@ -42,7 +42,8 @@ type Config struct {
 	// ListenerTLS is the TLS of the listener for clients. Nil means none.
 	ListenerTLS *ListenerTLS
 	// ReadyWithoutRedis is when the gateway is ready although Redis cannot be used: "never",
-	// "after-start" (once it was usable) or "always". Default: never.
+	// "after-start" (once it was usable), "by-route" (also before that, if a policy needs no Redis)
+	// or "always". Default: never.
 	ReadyWithoutRedis string
 	// Traces makes the spans of requests and carries their W3C context to the upstream. Nil: none,
 	// and header fields reach the upstream as the client sent them.

@@ -7,7 +7,6 @@ import (
 	"net/http/httputil"
 	"time"
 
-	"github.com/redisidem/redisidem/cmd/redisidem/internal/configfile"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/httpidem"
 )
@@ -60,18 +59,18 @@ func (g *Gateway) newGeneration(cfg *Config) (*generation, error) {
 	if n.mux, err = n.policies.matcher(); err != nil {
 		return nil, err
 	}
+	defaults, err := n.handler(&n.policies.Defaults) // first, so that routes do not get the blame for its values
+	if err != nil {
+		return nil, withinPolicy("defaults", err)
+	}
 	for i := range n.policies.Routes {
 		h, err := n.handler(&n.policies.Routes[i].Policy)
 		if err != nil {
-			return nil, configfile.Within(fmt.Sprintf("routes[%d]", i), err)
+			return nil, withinPolicy(fmt.Sprintf("routes[%d]", i), err)
 		}
 		n.handlers = append(n.handlers, h)
 	}
-	h, err := n.handler(&n.policies.Defaults)
-	if err != nil {
-		return nil, configfile.Within("defaults", err)
-	}
-	n.handlers = append(n.handlers, h)
+	n.handlers = append(n.handlers, defaults)
 	n.root = cfg.CORS.handler(http.HandlerFunc(n.serveRoute))
 	return n, nil
 }

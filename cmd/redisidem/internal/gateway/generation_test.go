@@ -47,7 +47,7 @@ func TestReloadThatFailsChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad.Identify = fromTenant(t)
-	if err := b.gateway.Reload(bad); err == nil || !strings.Contains(err.Error(), "routes[1]: ") {
+	if err := b.gateway.Reload(bad); err == nil || !strings.Contains(err.Error(), "routes[1].max_response: ") {
 		t.Errorf("error is %v", err)
 	}
 	b.want(b.send("POST", "/a", ""), 400, "missing", false)

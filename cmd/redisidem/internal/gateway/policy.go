@@ -57,9 +57,12 @@ type Policy struct {
 	// store is called. A 2xx accepts the caller. 401 and 403 are returned to the client. Other
 	// responses are answered with 503. "none" disables the check.
 	Authorize string `yaml:"authorize" jsonschema:"pattern=^(none|/([^/#][^#]*)?)$" help:"Path at the upstream that reports whether the caller is authorized, or none."`
-	// Profile is the form of problems and replays: "standard" (RFC 9457) or "stripe" (for Stripe's
-	// client libraries).
-	Profile string `yaml:"profile" enum:"standard,stripe" help:"The form of problems and replays: RFC 9457, or that of Stripe."`
+	// Profile is the form of problems and replays: "draft" (that of the draft, with RFC 9457) or
+	// "stripe" (for Stripe's client libraries).
+	Profile string `yaml:"profile" enum:"draft,stripe" help:"The form of problems and replays: that of the draft on Idempotency-Key, with problems of RFC 9457, or that of Stripe."`
+	// ReplayHeader is the response field that marks a replay, in place of the marks of the profile,
+	// or "none". See [httpidem.Config].
+	ReplayHeader string `yaml:"replay_header" help:"Name of the response field that is true on each replay, of at most 64 bytes, in place of Idempotency-Replayed and what the profile adds; or none."`
 	// Fingerprint is when two requests are the same. OtherFingerprints are those that records may
 	// have before and during a change of Fingerprint.
 	Fingerprint       *fingerprint  `yaml:"fingerprint" help:"When two requests with the same key are the same. Default: they have the same method, scheme, host, path, query, media type and body."`
@@ -161,6 +164,7 @@ func (p *Policy) inherit(from *Policy) {
 		{&p.Interrupted, from.Interrupted},
 		{&p.Authorize, from.Authorize},
 		{&p.Profile, from.Profile},
+		{&p.ReplayHeader, from.ReplayHeader},
 	} {
 		if *f.to == "" {
 			*f.to = f.from
@@ -253,5 +257,5 @@ func (p *Policy) profile() httpidem.Profile {
 	if p.Profile == httpidem.ProfileStripe.String() {
 		return httpidem.ProfileStripe
 	}
-	return httpidem.ProfileStandard
+	return httpidem.ProfileDraft
 }

@@ -27,7 +27,7 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 		Key:      httpidem.KeyConfig{Sources: sources, Prefix: p.KeyPrefix, Optional: p.Key == "optional", Strict: p.Syntax == "strict"},
 		Response: httpidem.ResponseConfig{MaxBytes: p.MaxResponse, KeepHeaders: p.Headers, KeepFlushed: !*p.Stream, Status: keep}, Wait: -1,
 		FailOpen: p.WithoutRedis == "pass", PublishRetention: *p.PublishRetention, PolicyURL: g.policyURL,
-		Profile: p.profile(), WriteProblem: g.problemWriter(p), Observer: g.observe, Quota: g.limits(),
+		Profile: p.profile(), ReplayHeader: p.ReplayHeader, WriteProblem: g.problemWriter(p), Observer: g.observer(p), Quota: g.limits(),
 		Spool: g.spool, PassTooLarge: p.Key == "optional",
 	}
 	if cfg.Fingerprint, cfg.OtherFingerprints, err = p.fingerprints(); err != nil {
@@ -63,7 +63,7 @@ func (g *generation) handler(p *Policy) (http.Handler, error) {
 	}
 	m, err := httpidem.New(service, g.scope, cfg)
 	if err != nil {
-		return nil, err
+		return nil, fieldOf(err)
 	}
 	prefetch := prefetchBody(m.Policy().MaxResponseBytes, *p.Stream)
 	return m.TimeoutHandler(keepFields(g.handleInterrupted(p, prefetch, g.protectedProxy(p, keep, prefetch))), g.timeout), nil

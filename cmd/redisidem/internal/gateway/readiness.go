@@ -39,6 +39,8 @@ func (g *Gateway) ready(ctx context.Context) (ready bool, redis string) {
 		ready = false
 	case err == nil && usable, n.withoutRedis == "always":
 		ready = true
+	case n.withoutRedis == "by-route":
+		ready = usable || g.current.Load().policies.serveWithoutRedis()
 	case n.withoutRedis == "after-start":
 		ready = usable
 	}

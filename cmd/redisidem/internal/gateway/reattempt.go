@@ -84,7 +84,7 @@ func (g *generation) refuseInterrupted(w http.ResponseWriter, r *http.Request, p
 	p.writeProblem(w, r, httpidem.Problem{
 		Type: cmp.Or(g.policyURL, documentation) + "#outcome-unknown", Result: httpidem.ResultOutcomeUnknown,
 		Status: http.StatusServiceUnavailable, Title: "The outcome of the request is unknown",
-		Detail: "The upstream did not answer an earlier attempt, which may have done the work. The request was not repeated. " +
+		Detail: "An earlier attempt did not end with an answer that could be kept, and may have done the work. The request was not repeated. " +
 			"An operator must find out what happened. Then the same key gets its answer. Do not send the request with another key.",
 	})
 }

@@ -287,3 +287,25 @@ routes:
 		})
 	}
 }
+
+// TestUnknownOutcomeOfAFailureIsDescribed has an upstream that does answer the first attempt, with
+// an error that is not kept.
+func TestUnknownOutcomeOfAFailureIsDescribed(t *testing.T) {
+	t.Parallel()
+	for interrupted, retries := range map[string]string{
+		"refuse": "wait for a decision", "run": "are forwarded again", "ask, ask: '/by/{key}'": "ask the upstream",
+	} {
+		b := setUp(t, "defaults: {interrupted: "+interrupted+"}", Unscoped)
+		b.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+		b.send("POST", "/", "", "Idempotency-Key", "k")
+		if !strings.Contains(b.log.String(), `"retries":"`+retries) {
+			t.Errorf("%s: the log has %s", interrupted, b.log)
+		}
+		if interrupted != "refuse" {
+			continue
+		}
+		if got := b.send("POST", "/", "", "Idempotency-Key", "k"); !strings.Contains(got.body, "#outcome-unknown") || strings.Contains(got.body, "did not answer") {
+			t.Errorf("a retry gets %s", got.body)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func (r *Policies) Complete() error {
 	r.Defaults.inherit(&Policy{
 		Protect: &yes, Methods: []string{http.MethodPost, http.MethodPatch}, Key: "optional", Syntax: "lenient", Keys: "any",
 		KeyWindow: &none, PublishRetention: &no, Wait: &none,
-		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "refuse", Profile: "standard", Authorize: "none",
+		Keep: words{"final"}, WithoutRedis: "refuse", Interrupted: "refuse", Profile: "draft", Authorize: "none",
 		Stream: &no,
 	})
 	if err := r.Defaults.validate(); err != nil {
@@ -103,12 +104,15 @@ func isSafe(method string) bool {
 	return false
 }
 
+// registeredAt is the place in this program that a mux names for a pattern.
+var registeredAt = regexp.MustCompile(` \(registered at [^)]*\)`)
+
 // matcher returns a mux with the pattern of each route, only for matching.
 func (r *Policies) matcher() (mux *http.ServeMux, err error) {
 	i := 0
 	defer func() {
 		if v := recover(); v != nil { // a mux panics on an invalid pattern
-			err = configfile.Invalid(fmt.Sprintf("routes[%d].match", i), "%v", v)
+			err = configfile.Invalid(fmt.Sprintf("routes[%d].match", i), "%s", registeredAt.ReplaceAllString(fmt.Sprint(v), ""))
 		}
 	}()
 	mux = http.NewServeMux()
@@ -174,6 +178,13 @@ func (p *Policy) covers(other *Policy, method string) bool {
 	}
 	return reflect.DeepEqual(*p, same)
 }
+
+// serveWithoutRedis reports whether a policy serves its requests although Redis cannot be used.
+func (r *Policies) serveWithoutRedis() bool {
+	return r.Defaults.servesWithoutRedis() || slices.ContainsFunc(r.Routes, func(route Route) bool { return route.servesWithoutRedis() })
+}
+
+func (p *Policy) servesWithoutRedis() bool { return !*p.Protect || p.WithoutRedis == "pass" }
 
 // LongestRetention returns the longest retention of all policies, of which base is that of the
 // service.
