@@ -77,6 +77,27 @@ func (c *Client) IndexesOf(ctx context.Context, flows ...string) ([]string, erro
 	return c.Existing(ctx, names, operatorAsks)
 }
 
+// DeadLettersOf returns the dead letters of flows that exist. It lasts as long as
+// [Client.Existing].
+func (c *Client) DeadLettersOf(ctx context.Context, flows ...string) ([]string, error) {
+	names := make([]string, 0, Shards*len(flows))
+	for _, flow := range flows {
+		for shard := range Shards {
+			names = append(names, DeadLetters(ShardPrefix(c.namespace, shard), flow))
+		}
+	}
+	return c.Existing(ctx, names, operatorAsks)
+}
+
+// ShardOfIndex returns the shard and the flow's name of an index that [Client.IndexesOf] or
+// [Client.DeadLettersOf] has returned.
+func ShardOfIndex(index string) (shard int, flow string) {
+	prefix, _, _ := strings.Cut(index, "}:")
+	n, _ := strconv.ParseUint(prefix[strings.LastIndexByte(prefix, '{')+1:], 16, 16)
+	flow, _ = FlowOfIndex(index)
+	return int(n), flow
+}
+
 // FlowOfIndex returns the name of the flow whose due index or dead letters have that Redis key, and
 // which of them it is. The name is "" for another Redis key.
 func FlowOfIndex(key string) (flow string, dead bool) {
