@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/backoff"
@@ -31,6 +32,8 @@ type Completer struct {
 	newest  map[string]*Flow         // by name
 	quiet   map[string]time.Duration // by name: the least of the versions
 	paused  pausedFlows
+
+	remembered atomic.Pointer[time.Time] // when the names of the flows were last written down
 }
 
 // NewCompleter makes a completer for at least one flow. Two versions of a flow are two flows. Those

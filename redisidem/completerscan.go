@@ -3,6 +3,8 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +50,26 @@ func (c *Completer) look(ctx context.Context, flows []*workers) (map[*workers][]
 		prefix, flow := protocol.SplitDueIndex(index)
 		found[byName[flow]] = append(found[byName[flow]], prefix)
 	}
+	if err == nil {
+		c.remember(ctx)
+	}
 	return found, explain(ctx, "completer", err)
+}
+
+// rememberEvery is how often a completer writes down the names of its flows.
+const rememberEvery = time.Hour
+
+// remember writes down the names of the flows, by which an Inspector finds their indexes. If it
+// fails, the next scan does it.
+func (c *Completer) remember(ctx context.Context) {
+	last := c.remembered.Load()
+	if last != nil && time.Since(*last) < rememberEvery {
+		return
+	}
+	now := time.Now()
+	if c.service.redis.RememberFlows(ctx, slices.Sorted(maps.Keys(c.newest))) == nil {
+		c.remembered.Store(&now)
+	}
 }
 
 // shardScan is the state of the scan of one shard.

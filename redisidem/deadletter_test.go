@@ -338,7 +338,9 @@ func TestDeadLetterIsListedAsLongAsItsRecordLives(t *testing.T) {
 				}
 				// Nothing stays for ever.
 				time.Sleep(2 * retention)
-				if keys := b.server.Keys(); len(keys) != 0 {
+				// The names of flows stay for longer.
+				keys := slices.DeleteFunc(b.server.Keys(), func(k string) bool { return strings.HasSuffix(k, ":known") })
+				if len(keys) != 0 {
 					b.Errorf("%v are left, want no key", keys)
 				}
 			})

@@ -126,7 +126,7 @@ func (in *Inspector) inspect(ctx context.Context, ids []identity, fields ...stri
 		}
 		info := s.describe(id, v)
 		if len(fields) == 0 && info.State != KeyUnreadable {
-			info.Key, info.Err = decodeRecord(info.id, s.valueCodec, v.Pairs)
+			info.Key, info.Err = s.decodeRead(info.id, v.Pairs, v.Locked)
 		}
 		infos = append(infos, info)
 	}

@@ -120,17 +120,28 @@ type Page struct {
 // above all if Redis changes the size of its tables meanwhile. A failover restarts nothing, but
 // keys may then be missing. A panic of Config.Codec is the caller's.
 //
+// A list whose only state is [KeyDead] reads the indexes of dead letters instead, 100 entries for a
+// page, and its cost does not grow with the other keys. It has the flow of the filter. Without one,
+// it has the flows that a [Completer] has scanned within the last 400 days, which are all that have
+// dead letters as a rule. A dead letter that its index has lost is missing until
+// [Inspector.Reindex]; a list with a further state finds it by its record.
+//
 // An error comes with a page that has no keys, and ends the list. Next of the page before continues
-// it. It is [ErrInvalid], [ErrUnavailable] or [ErrClosed].
+// it. It is [ErrInvalid], [ErrUnavailable], [ErrClosed], or [ErrDamaged] for an index of dead
+// letters that is not one.
 func (in *Inspector) List(ctx context.Context, f Filter, cursor string) iter.Seq2[Page, error] {
 	return func(yield func(Page, error) bool) {
+		if err := f.validate(); err != nil {
+			yield(Page{}, err)
+			return
+		}
+		if f.ofDead() {
+			in.listDead(ctx, &f, cursor, yield)
+			return
+		}
 		position, err := protocol.ParsePosition(cursor)
 		if err != nil {
 			yield(Page{}, invalid("cursor", "must be from a page: %v", err))
-			return
-		}
-		if err := f.validate(); err != nil {
-			yield(Page{}, err)
 			return
 		}
 		ctx, stop := context.WithCancel(ctx)
@@ -201,20 +212,25 @@ func (in *Inspector) page(ctx context.Context, f *Filter, ids []identity) (Page,
 		if err != nil {
 			return Page{}, err
 		}
-		for _, info := range infos {
-			if f.Scope != "" && info.Scope == "" {
-				page.Unknown++ // its scope is not its own
-			}
-			matches, unread := f.matches(info)
-			if matches {
-				page.Keys = append(page.Keys, info)
-			}
-			if unread {
-				page.Unread++
-			}
-		}
+		page.add(f, infos)
 	}
 	return page, nil
+}
+
+// add adds keys that are in the list.
+func (p *Page) add(f *Filter, infos []*KeyInfo) {
+	for _, info := range infos {
+		if f.Scope != "" && info.Scope == "" {
+			p.Unknown++ // its scope is not its own
+		}
+		matches, unread := f.matches(info)
+		if matches {
+			p.Keys = append(p.Keys, info)
+		}
+		if unread {
+			p.Unread++
+		}
+	}
 }
 
 // preselect returns the records of a batch that may match a filter, and how many have no scope that

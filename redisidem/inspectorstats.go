@@ -21,19 +21,21 @@ const (
 // Estimate is a number of keys.
 type Estimate struct {
 	Count int64
-	// Error is how far Count may be off. The true number is within it in 19 of 20 cases. Zero means
-	// that the keys were counted.
+	// Error is how far Count may be off. The true number is within it in 19 of 20 cases, also if
+	// Count is 0. Zero means that the keys were counted.
 	Error int64
 }
 
 // Stats are statistics of all keys.
 type Stats struct {
-	// Records is how many keys have a record, and States how many are in each state.
+	// Records is how many keys have a record, and States how many are in each state. It has all
+	// states. Dead letters are counted by their indexes if the others are estimated.
 	Records Estimate
 	States  map[KeyState]Estimate
 	// Drawn is how many records were drawn at random for the estimates; 0 if all were counted.
 	Drawn int
-	// Flows are the indexes of flows that have unfinished keys in them, by name. They are counted.
+	// Flows are the indexes of flows, by name: of those that were named, and of the others that
+	// have unfinished keys in them. They are counted.
 	Flows []FlowIndex
 }
 
@@ -54,8 +56,9 @@ type FlowIndex struct {
 // counts them until the server removes them. The cost does not grow with the number of keys.
 //
 // The indexes of flows are always counted. These are the flows that are named, those that a
-// Completer has scanned within the last minute, and those of which a key was counted or drawn. A
-// flow that is not among these is missing from the result, so name rare ones.
+// Completer has scanned within the last 400 days, and those of which a key was counted or drawn. A
+// rare flow of programs without a Completer may be missing from the result, so name it. Entries
+// that an index has lost are not counted: see [Inspector.Reindex].
 //
 // It returns [ErrInvalid] for a name that no flow can have, [ErrUnavailable], [ErrDamaged] for an
 // index that is not one, and [ErrClosed].
@@ -74,24 +77,40 @@ func (in *Inspector) Stats(ctx context.Context, flows ...string) (*Stats, error)
 		return nil, err
 	}
 	stats := &Stats{States: make(map[KeyState]Estimate)}
-	if most <= 2*drawn {
-		err = in.count(ctx, stats, names)
+	for _, state := range KeyStates() {
+		stats.States[state] = Estimate{}
+	}
+	known := maps.Clone(names)
+	estimated := most > 2*drawn
+	if estimated {
+		err = in.estimate(ctx, stats, known)
 	} else {
-		err = in.estimate(ctx, stats, names)
+		err = in.count(ctx, stats, known)
 	}
 	if err != nil {
 		return nil, err
 	}
-	indexes, err := in.indexes(ctx, names)
+	indexes, err := in.indexes(ctx, known)
 	if err != nil {
 		return nil, err
 	}
-	stats.Flows = slices.DeleteFunc(indexes, func(i FlowIndex) bool { return i.Due+i.Dead == 0 })
+	if estimated {
+		stats.States[KeyDead] = Estimate{Count: deadIn(indexes)}
+	}
+	stats.Flows = slices.DeleteFunc(indexes, func(i FlowIndex) bool { return i.Due+i.Dead == 0 && !names[i.Name] })
 	return stats, nil
 }
 
+// deadIn returns how many dead letters some indexes have.
+func deadIn(indexes []FlowIndex) (n int64) {
+	for _, i := range indexes {
+		n += i.Dead
+	}
+	return n
+}
+
 // FlowIndexes counts the indexes of flows, by name: of those that are named, and of those that a
-// Completer has scanned within the last minute. It is the part of [Inspector.Stats] that programs
+// Completer has scanned within the last 400 days. It is the part of [Inspector.Stats] that programs
 // can afford often. One server needs four EXISTS for each flow, and more where keys are due or
 // dead; a cluster needs one for each of the 1024 shards.
 //
@@ -121,16 +140,14 @@ func flowNames(flows []string) (map[string]bool, error) {
 	return names, nil
 }
 
-// indexes counts the indexes of these flows and of those that were scanned lately.
+// indexes counts the indexes of these flows and of those that completers have scanned.
 func (in *Inspector) indexes(ctx context.Context, names map[string]bool) ([]FlowIndex, error) {
-	scanned, err := in.service.redis.Scanned(ctx)
+	known, err := in.knownFlows(ctx)
 	if err = explain(ctx, "stats", err); err != nil {
 		return nil, err
 	}
-	for _, name := range scanned {
-		if flowName.MatchString(name) { // the hash may have fields of another version
-			names[name] = true
-		}
+	for _, name := range known {
+		names[name] = true
 	}
 	sizes, err := in.service.redis.Indexes(ctx, slices.Sorted(maps.Keys(names)))
 	if err = explain(ctx, "stats", err); err != nil {
@@ -145,6 +162,13 @@ func (in *Inspector) indexes(ctx context.Context, names map[string]bool) ([]Flow
 		indexes = append(indexes, index)
 	}
 	return indexes, nil
+}
+
+// knownFlows returns the names of the flows that completers have scanned.
+func (in *Inspector) knownFlows(ctx context.Context) ([]string, error) {
+	names, err := in.service.redis.KnownFlows(ctx)
+	// The hash may have fields of another version.
+	return slices.DeleteFunc(names, func(name string) bool { return !flowName.MatchString(name) }), err
 }
 
 // count counts all keys, and adds the names of their flows.
@@ -213,32 +237,30 @@ func (in *Inspector) estimate(ctx context.Context, stats *Stats, flows map[strin
 	}
 	stats.Records = records.estimate()
 	for state, sum := range states {
-		if e := sum.estimate(); e.Count > 0 {
-			stats.States[state] = e
-		}
+		stats.States[state] = sum.estimate()
 	}
 	return nil
 }
 
 // share sums up estimates of several servers.
-type share struct{ count, variance, unseen float64 }
+type share struct{ count, variance float64 }
 
 // add adds a server with n keys, of which hits among of were of the kind.
+//
+// The variance is that of two more hits and two more misses (Agresti and Coull). So the error is
+// right for few hits, too: the share itself would make it 0 for a kind that was not drawn once.
 func (s *share) add(hits, of int, n float64) {
 	if of == 0 {
 		return
 	}
-	p := float64(hits) / float64(of)
-	s.count += p * n
+	const more = 2
+	p := (float64(hits) + more) / (float64(of) + 2*more)
+	s.count += n * float64(hits) / float64(of)
 	s.variance += n * n * p * (1 - p) / float64(of)
-	if hits == 0 || hits == of {
-		s.unseen += n * 3 / float64(of) // the bound for what was not drawn once
-	}
 }
 
 func (s *share) estimate() Estimate {
-	deviation := max(confidence*math.Sqrt(s.variance), s.unseen)
-	return Estimate{Count: int64(math.Round(s.count)), Error: int64(math.Ceil(deviation))}
+	return Estimate{Count: int64(math.Round(s.count)), Error: int64(math.Ceil(confidence * math.Sqrt(s.variance)))}
 }
 
 // OpenFlow is a version of a flow that has unfinished keys.

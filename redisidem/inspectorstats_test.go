@@ -44,16 +44,13 @@ func TestStatsCountFewKeys(t *testing.T) {
 	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1, Overdue: 1, Dead: 1}) {
 		t.Errorf("flows: %+v", stats.Flows)
 	}
-	// The index of a flow that no completer has scanned lately is counted if it is named.
+	// A completer has swept the flow, which is enough to remember it.
 	for _, named := range [][]string{nil, {"cart", "no-such-flow"}} {
 		indexes, err := in.FlowIndexes(ctx, named...)
 		mustBe(t, err, nil)
 		want := slices.Clone(stats.Flows)
-		switch {
-		case len(named) > 0:
+		if len(named) > 0 {
 			want = append(want, redisidem.FlowIndex{Name: "no-such-flow"})
-		case len(indexes) == 0:
-			continue // the last scan was more than a minute ago
 		}
 		if !slices.Equal(indexes, want) {
 			t.Errorf("the indexes are %+v, want %+v", indexes, want)
@@ -110,7 +107,7 @@ func estimatesOf(t *testing.T, copies, others, expired int) {
 	mustBe(t, err, errStage)
 	stats, err := in.Stats(ctx, "cart", "no-such-flow")
 	mustBe(t, err, nil)
-	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1}) {
+	if want := []redisidem.FlowIndex{{Name: "cart", Due: 1}, {Name: "no-such-flow"}}; !slices.Equal(stats.Flows, want) {
 		t.Errorf("flows: %+v", stats.Flows)
 	}
 	// Five times as far off as one in twenty estimates is.
@@ -125,6 +122,65 @@ func estimatesOf(t *testing.T, copies, others, expired int) {
 	if stats.Drawn < 2500 || stats.Drawn > 5000 {
 		t.Errorf("%d records were drawn", stats.Drawn)
 	}
+}
+
+// TestStatsOfRareStates has few keys in each state beside many Redis keys of another program.
+func TestStatsOfRareStates(t *testing.T) {
+	t.Parallel()
+	e := onServerOfItsOwn(t)
+	in := e.inEveryState()
+	raw := e.client()
+	const others, batch = 60_000, 1000
+	for i := 0; i < others; i += batch {
+		words := make([]any, 0, 2*batch)
+		for n := i; n < i+batch; n++ {
+			words = append(words, fmt.Sprint("other:", n), "")
+		}
+		mustBe(t, raw.MSet(ctx, words...).Err(), nil)
+	}
+	// The flow is neither named nor, as a rule, drawn.
+	stats, err := in.Stats(ctx)
+	mustBe(t, err, nil)
+	if stats.States[redisidem.KeyDead] != (redisidem.Estimate{Count: 1}) {
+		t.Errorf("the dead letter is not counted: %+v", stats.States[redisidem.KeyDead])
+	}
+	if len(stats.Flows) != 1 || stats.Flows[0] != (redisidem.FlowIndex{Name: "cart", Due: 1, Overdue: 1, Dead: 1}) {
+		t.Errorf("flows: %+v", stats.Flows)
+	}
+	for _, state := range redisidem.KeyStates() {
+		e, shown := stats.States[state]
+		if !shown || state != redisidem.KeyDead && (e.Error == 0 || e.Count-e.Error > 2 || e.Count+e.Error < 1) {
+			t.Errorf("%v: %+v, %v; there are one or two", state, e, shown)
+		}
+	}
+}
+
+// TestCompletersRememberTheirFlows has flows that completers have scanned in some way, also long
+// ago.
+func TestCompletersRememberTheirFlows(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{})
+		in := redisidem.NewInspector(svc)
+		swept := mustCompleter(b, svc, mustFlow(b, cart(recoverable)))
+		_, err := swept.Sweep(ctx)
+		mustBe(b, err, nil)
+		b.runFor(mustCompleter(b, svc, mustFlow(b, cart(recoverable, func(c *redisidem.FlowConfig) { c.Name = "other" }))), time.Minute)
+		time.Sleep(399 * 24 * time.Hour)
+		want := []redisidem.FlowIndex{{Name: "cart"}, {Name: "other"}}
+		if indexes, err := in.FlowIndexes(ctx); err != nil || !slices.Equal(indexes, want) {
+			b.Errorf("the indexes are %+v, %v", indexes, err)
+		}
+		_, err = swept.Sweep(ctx)
+		mustBe(b, err, nil)
+		time.Sleep(399 * 24 * time.Hour)
+		if indexes, err := in.FlowIndexes(ctx); err != nil || !slices.Equal(indexes, want) {
+			b.Errorf("after another sweep the indexes are %+v, %v", indexes, err)
+		}
+		time.Sleep(48 * time.Hour)
+		if indexes, err := in.FlowIndexes(ctx); err != nil || len(indexes) > 0 {
+			b.Errorf("long after the last sweep the indexes are %+v, %v", indexes, err)
+		}
+	})
 }
 
 func TestOpenFlowsAreTheVersionsInUse(t *testing.T) {

@@ -58,23 +58,13 @@ func (in *Inspector) OpenVersions(ctx context.Context, flow string) ([]OpenVersi
 
 // countVersions counts the keys of an index by their versions.
 func (in *Inspector) countVersions(ctx context.Context, index string, versions map[int]*OpenVersion) error {
-	s := in.service
-	bounded, cancel := s.bounded(ctx)
-	members, err := s.redis.Members(bounded, index)
-	cancel()
+	ids, err := in.members(ctx, index)
 	if err != nil {
 		return err
 	}
-	prefix, _, _ := strings.Cut(index, "}:")
 	name, dead := protocol.FlowOfIndex(index)
-	ids := make([]identity, 0, len(members))
-	for _, member := range members {
-		if id, ok := protocol.IdentityIn(prefix+"}:", member); ok {
-			ids = append(ids, id)
-		}
-	}
 	for batch := range slices.Chunk(ids, inspectBatch) {
-		read, err := s.redis.Peek(ctx, batch, fieldFlow, fieldPoint)
+		read, err := in.service.redis.Peek(ctx, batch, fieldFlow, fieldPoint)
 		if err != nil {
 			return err
 		}

@@ -35,12 +35,14 @@ type Key struct {
 	// callback began does not count.
 	Attempts int
 	// CreatedAt, UpdatedAt and LockedAt are times of the server. UpdatedAt is the time of the last
-	// commit. LockedAt is when the current lease was granted, and zero without a lease.
+	// commit. LockedAt is when the lease was granted that a worker has. It is zero without one, and
+	// also once a worker that died has lost it. Keys of a stage or a Lease have their own, and keys
+	// of Retrieve, DeadLetters and an Inspector that of any worker. Other calls do not ask for the
+	// lock, and leave it zero.
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	LockedAt  time.Time
-	// LockedBy is the Config.Owner of the process that was granted the current lease, and empty
-	// without a lease.
+	// LockedBy is the Config.Owner of the process that was granted the lease of LockedAt.
 	LockedBy string
 
 	// CanceledAt is when the key was canceled, and zero if it was not.
@@ -77,7 +79,9 @@ type Key struct {
 	requeued    requeue
 	openAttempt openAttempt
 	refused     refusals
-	notKept     string // the part of the result that could not be stored
+	notKept     string    // the part of the result that could not be stored
+	leasedAt    time.Time // of the lease in the record that was not given back; its lock may have lapsed
+	leasedBy    string
 	origin      string // the traceparent of the request that made the key, or ""
 	generation  int64  // how many records were deleted, each within a retention of the next
 	original    view   // the fields as the library set them
@@ -134,7 +138,7 @@ func (k *Key) clone() *Key {
 // whole reply, and would keep that in memory for as long as the key.
 func (k *Key) copyTexts() {
 	texts := []*string{
-		&k.Value, &k.Scope, &k.Method, &k.Path, &k.RecoveryPoint, &k.Flow, &k.LockedBy, &k.id.Scope, &k.id.Value,
+		&k.Value, &k.Scope, &k.Method, &k.Path, &k.RecoveryPoint, &k.Flow, &k.LockedBy, &k.leasedBy, &k.id.Scope, &k.id.Value,
 		&k.fingerprint, &k.notKept, &k.origin,
 	}
 	for i := range k.Journal {

@@ -127,7 +127,8 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	lapsed, openAttempt := key.LockedBy != "", key.openAttemptBefore(granted.Fence)
+	lapsed, openAttempt := key.leasedBy != "", key.openAttemptBefore(granted.Fence)
+	key.leasedAt, key.leasedBy = time.Time{}, ""
 	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = id, granted.Attempts, granted.At, false, false
 	key.LockedBy = sc.service.cfg.Owner
 	if c.flow != nil && !c.unrunnable {

@@ -26,8 +26,8 @@ func (k *Key) openAttemptBefore(fence int64) (began time.Time) {
 	if k.openAttempt.revision == k.Revision {
 		began = k.openAttempt.began
 	}
-	if k.LockedBy != "" && k.LockedAt.UnixMicro() != fence { // not the claim itself, whose reply was lost
-		began = latest(began, k.LockedAt)
+	if k.leasedBy != "" && k.leasedAt.UnixMicro() != fence { // not the claim itself, whose reply was lost
+		began = latest(began, k.leasedAt)
 	}
 	return began
 }

@@ -231,7 +231,7 @@ func (r *storedRecord) check() error {
 	k.Scope, k.Value, k.Method, k.Path = r.request.Scope, r.request.Value, r.request.Method, r.request.Path
 	k.CreatedAt = r.control.created
 	if r.control.leased {
-		k.LockedAt, k.LockedBy = time.UnixMicro(r.control.fence).UTC(), r.control.owner
+		k.leasedAt, k.leasedBy = time.UnixMicro(r.control.fence).UTC(), r.control.owner
 	}
 	switch {
 	case !r.hasControl:

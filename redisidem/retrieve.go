@@ -19,11 +19,20 @@ func (sc *Scope) Retrieve(ctx context.Context, value string) (*Key, error) {
 }
 
 func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
-	pairs, err := s.fields(ctx, id)
+	pairs, locked, err := s.fields(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return decodeRecord(id, s.valueCodec, pairs)
+	return s.decodeRead(id, pairs, locked)
+}
+
+// decodeRead decodes a record that was read with its lock.
+func (s *Service) decodeRead(id identity, pairs []string, locked bool) (*Key, error) {
+	key, err := decodeRecord(id, s.valueCodec, pairs)
+	if err == nil && locked {
+		key.LockedAt, key.LockedBy = key.leasedAt, key.leasedBy
+	}
+	return key, err
 }
 
 // retrievePlaced is retrieve for a record of which only the place is known.
@@ -32,33 +41,33 @@ func (s *Service) retrievePlaced(ctx context.Context, prefix, member string) (*K
 	if !ok {
 		return nil, damaged("%q is not the digest of a key", member)
 	}
-	pairs, err := s.fields(ctx, id)
+	pairs, locked, err := s.fields(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if id, err = adopt(id, pairs, s.cfg.Namespace); err != nil {
 		return nil, err
 	}
-	return decodeRecord(id, s.valueCodec, pairs)
+	return s.decodeRead(id, pairs, locked)
 }
 
-// fields reads a record as field, value, ...
-func (s *Service) fields(ctx context.Context, id identity) ([]string, error) {
+// fields reads a record as field, value, ..., and whether a worker has its lock.
+func (s *Service) fields(ctx context.Context, id identity) (pairs []string, locked bool, err error) {
 	if err := s.enter(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer s.inFlight.leave()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
 
-	pairs, err := s.redis.Record(bounded, id.Record)
+	pairs, locked, err = s.redis.Record(bounded, id)
 	if err = explain(ctx, "retrieve", err); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if len(pairs) == 0 || isTombstone(pairs) {
-		return nil, ErrNotFound
+		return nil, false, ErrNotFound
 	}
-	return pairs, nil
+	return pairs, locked, nil
 }
 
 // adopt completes the identity of a record of which only the place was known.

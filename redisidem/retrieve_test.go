@@ -104,3 +104,41 @@ func TestLargeValuesAreReadOnlyWhenReturned(t *testing.T) {
 		t.Errorf("the replay's params are %q", key.Params)
 	}
 }
+
+// TestKeysHaveTheLeaseOfAWorkerOnly reads a key while a worker has its lease, and after the worker
+// has lost it without giving it back.
+func TestKeysHaveTheLeaseOfAWorkerOnly(t *testing.T) {
+	onPlainServers(t, func(t *testing.T, e *env) {
+		svc := e.service(func(c *redisidem.Config) { c.Lease, c.Owner = time.Hour, "worker-1" })
+		sc, in := svc.Scope("a"), redisidem.NewInspector(svc)
+		lease := lockedKey(t, sc, "k")
+		t.Cleanup(func() { _ = lease.Abandon(context.Background()) })
+		granted := lease.Key().LockedAt
+		read := func() map[string]*redisidem.Key {
+			retrieved, err := sc.Retrieve(ctx, "k")
+			mustBe(t, err, nil)
+			info, err := in.Get(ctx, "a", "k")
+			mustBe(t, err, nil)
+			if !info.LockedAt.Equal(granted) || info.LockedBy != "worker-1" {
+				t.Errorf("a %s key has the lease of %q since %v", info.State, info.LockedBy, info.LockedAt)
+			}
+			return map[string]*redisidem.Key{"Retrieve": retrieved, "Inspector.Get": info.Key}
+		}
+		for name, key := range read() {
+			if !key.LockedAt.Equal(granted) || key.LockedBy != "worker-1" {
+				t.Errorf("%s: while a worker has the lease, it is of %q since %v", name, key.LockedBy, key.LockedAt)
+			}
+		}
+		_, lock := e.place(lease.Key())
+		mustBe(t, e.client().Del(ctx, lock).Err(), nil)
+		all := read()
+		var err error
+		all["InitializeRequest"], err = sc.InitializeRequest(ctx, "k", request)
+		mustBe(t, err, nil)
+		for name, key := range all {
+			if !key.LockedAt.IsZero() || key.LockedBy != "" {
+				t.Errorf("%s: after the lease was lost, it is of %q since %v", name, key.LockedBy, key.LockedAt)
+			}
+		}
+	})
+}

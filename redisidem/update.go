@@ -90,7 +90,7 @@ func (sc *Scope) update(ctx context.Context, key *Key, o Outcome, audit *protoco
 		return nil, s.refusal(id, r)
 	}
 	if len(r.Texts) == 0 { // repeated with an audit, which has the status alone
-		if r.Texts, err = s.fields(ctx, id); err != nil {
+		if r.Texts, _, err = s.fields(ctx, id); err != nil {
 			return nil, err
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // statsCommand prints statistics.
 type statsCommand struct {
 	storeFlags
-	Flow []string `placeholder:"NAME" help:"Count the indexes of this flow, even if no completer runs and no key of it was drawn."`
+	Flow []string `placeholder:"NAME" help:"Count the indexes of this flow, even if no completer has ever scanned it and no key of it was drawn."`
 }
 
 // Run prints how many keys are in each state, and the indexes of flows.
@@ -33,15 +33,13 @@ func (c *statsCommand) Run(ctx context.Context) error {
 		r := newRows(c.Output, "STATE KEYS ERROR")
 		row := func(name string, e redisidem.Estimate) {
 			off := "counted"
-			if stats.Drawn > 0 {
+			if e.Error > 0 {
 				off = "±" + strconv.FormatInt(e.Error, 10)
 			}
 			r.line(name, strconv.FormatInt(e.Count, 10), off)
 		}
 		for _, state := range redisidem.KeyStates() {
-			if e, ok := stats.States[state]; ok {
-				row(state.String(), e)
-			}
+			row(state.String(), stats.States[state])
 		}
 		row("all", stats.Records)
 		if err := r.flush(); err != nil {

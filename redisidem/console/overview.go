@@ -43,18 +43,10 @@ var meanings = map[redisidem.KeyState]string{
 func (o *overview) Attention() int64 { return attention(o.Stats) }
 
 func attention(s *redisidem.Stats) (n int64) {
-	for _, state := range []redisidem.KeyState{redisidem.KeyInterrupted, redisidem.KeyAbandoned, redisidem.KeyUnreadable} {
+	for _, state := range []redisidem.KeyState{redisidem.KeyInterrupted, redisidem.KeyAbandoned, redisidem.KeyUnreadable, redisidem.KeyDead} {
 		n += s.States[state].Count
 	}
-	return n + dead(s)
-}
-
-// dead returns the number of dead letters, which is counted if the flows are known.
-func dead(s *redisidem.Stats) (n int64) {
-	for _, f := range s.Flows {
-		n += f.Dead
-	}
-	return max(n, s.States[redisidem.KeyDead].Count)
+	return n
 }
 
 func overdue(s *redisidem.Stats) (n int64) {

@@ -27,7 +27,9 @@ func TestOverviewEstimatesManyKeys(t *testing.T) {
 	for i := range 10_001 {
 		s.must(s.server.Set(fmt.Sprint("other:", i), ""))
 	}
-	mustHave(t, s.site().get("/", 200), "±", "drawn at random")
+	page := s.site().get("/", 200)
+	mustHave(t, page, "±", "drawn at random", `<td data-label="Keys" class="n">1</td><td data-label="Error" class="n">counted</td>`)
+	mustLack(t, page, "±0<") // also for a state that was not drawn
 }
 
 func TestOverviewSaysWhatCheckSays(t *testing.T) {

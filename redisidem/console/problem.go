@@ -53,7 +53,7 @@ func explain(err error) *problem {
 	case errors.Is(err, redisidem.ErrInvalid), errors.Is(err, redisidem.ErrUndecided):
 		return &problem{http.StatusBadRequest, "Bad input", text}
 	case errors.Is(err, redisidem.ErrNotPermitted):
-		return &problem{http.StatusForbidden, "Not permitted by Redis", "The console's Redis user lacks a right. Nothing was changed."}
+		return &problem{http.StatusForbidden, "Not permitted by Redis", "The console's Redis user lacks a right."}
 	case errors.Is(err, redisidem.ErrUnavailable), errors.Is(err, redisidem.ErrClosed), errors.Is(err, context.DeadlineExceeded):
 		return &problem{http.StatusServiceUnavailable, "Redis does not answer", "Redis gave no answer in time. What was under way may have been done or not: the audit says it."}
 	case errors.Is(err, redisidem.ErrLocked):

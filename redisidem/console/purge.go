@@ -23,6 +23,7 @@ type purgePage struct {
 	Partly           bool // the count is not complete
 	Hits, Locked     int
 	Begun            bool // Deleted and Locked are those of the purge so far
+	More             bool // the purge has not ended: Cursor continues it
 	Deleted, Records int
 	Unknown          int // damaged records whose scope cannot be read, of those looked at
 }
@@ -105,8 +106,10 @@ func (c *Console) purgeScope(v *visit, p *purgePage) error {
 		p.Deleted, p.Locked = before.Deleted+done.Deleted, before.Locked+done.Locked
 		p.Unknown, p.Records = before.Unknown+done.Unknown, before.Records+done.Records
 		p.Cursor = done.Next
+		p.More = p.Cursor != "" || err != nil
 		if err != nil {
-			p.Begun = p.Cursor != ""
+			// The first page may fail in its middle, and has no cursor then.
+			p.Begun = p.Cursor != "" || p.Deleted+p.Locked > 0
 			return err
 		}
 		p.Begun = true

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/console"
@@ -59,15 +61,10 @@ func TestPurgeIsContinued(t *testing.T) {
 	}
 	mustHave(t, s.post("/acts/purge", url.Values{"scope": {"many"}}, 200), "At least ", "which are not all")
 	form := url.Values{"scope": {"many"}, "confirmed": {"yes"}, "reason": {"the contract ended"}}
-	field := regexp.MustCompile(`type="hidden" name="(\w+)" value="([^"]*)"`)
 	steps := 0
 	page := s.post("/acts/purge", form, 200)
 	for ; strings.Contains(page, ">Continue<") && steps < many; steps++ {
-		form = url.Values{}
-		for _, m := range field.FindAllStringSubmatch(page, -1) {
-			form.Set(m[1], html.UnescapeString(m[2]))
-		}
-		page = s.post("/acts/purge", form, 200)
+		page = s.post("/acts/purge", nextForm(page), 200)
 	}
 	mustHave(t, page, fmt.Sprintf("%d keys deleted", many))
 	if steps < 2 {
@@ -79,6 +76,71 @@ func TestPurgeIsContinued(t *testing.T) {
 		}
 	}
 }
+
+// TestPurgeThatEndsEarlySaysWhatItDeleted has an operator's Redis user who may write in some shards
+// only, so that the first page of the purge fails in its middle.
+func TestPurgeThatEndsEarlySaysWhatItDeleted(t *testing.T) {
+	t.Parallel()
+	server := rediscase.Server(t)
+	admin := server.Client()
+	t.Cleanup(func() { _ = admin.Close() })
+	shop := &shop{T: t}
+	programs, err := redisidem.OpenUnchecked("redis://"+server.Addr(), &redisidem.Config{Timeout: 20 * time.Second})
+	shop.must(err)
+	t.Cleanup(func() { _ = programs.Close(context.Background()) })
+	const many = 60
+	for i := range many {
+		_, err := programs.Scope("many").InitializeRequest(t.Context(), fmt.Sprint("key-", i), request)
+		shop.must(err)
+	}
+	may := func(writable string) {
+		shop.must(admin.Do(t.Context(), "ACL", "SETUSER", "operator", "reset", "on", ">pw", "+@all", "allchannels",
+			"%R~*", "~redisidem:{???}:audit", "~redisidem:{"+writable+"*").Err())
+	}
+	may("[01]")
+	client := redis.NewClient(&redis.Options{
+		Addr: server.Addr(), Username: "operator", Password: "pw", DisableIdentity: true, ContextTimeoutEnabled: true,
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	shop.svc, err = redisidem.New(client, &redisidem.Config{Timeout: 20 * time.Second})
+	shop.must(err)
+	t.Cleanup(func() { _ = shop.svc.Close(context.Background()) })
+	shop.inspector = redisidem.NewInspector(shop.svc)
+	s := shop.site()
+	left := func() (n int) {
+		for page, err := range s.inspector.List(t.Context(), redisidem.Filter{Scope: "many"}, "") {
+			s.must(err)
+			n += len(page.Keys)
+		}
+		return n
+	}
+
+	form := url.Values{"scope": {"many"}, "confirmed": {"yes"}, "reason": {"the contract ended"}}
+	page := s.post("/acts/purge", form, http.StatusForbidden)
+	deleted := many - left()
+	if deleted == 0 || deleted == many {
+		t.Fatalf("%d of %d keys were deleted", deleted, many)
+	}
+	mustHave(t, page, "lacks a right", fmt.Sprintf("%d keys deleted", deleted), ">Continue<")
+	mustLack(t, page, "Nothing was changed")
+
+	may("")
+	mustHave(t, s.post("/acts/purge", nextForm(page), 200), fmt.Sprintf("%d keys deleted", many))
+	if n := left(); n > 0 {
+		t.Errorf("%d keys are left", n)
+	}
+}
+
+// nextForm returns the form of a page that continues a purge.
+func nextForm(page string) url.Values {
+	form := url.Values{}
+	for _, m := range hiddenField.FindAllStringSubmatch(page, -1) {
+		form.Set(m[1], html.UnescapeString(m[2]))
+	}
+	return form
+}
+
+var hiddenField = regexp.MustCompile(`type="hidden" name="(\w+)" value="([^"]*)"`)
 
 func TestPurgeLeavesKeysInFlight(t *testing.T) {
 	t.Parallel()

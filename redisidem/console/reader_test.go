@@ -27,7 +27,7 @@ func TestRedisUserThatMayOnlyRead(t *testing.T) {
 	s.must(err)
 	s.ids["idle"] = programs.Scope("idle").ID("order-1")
 	rules := []any{"ACL", "SETUSER", "viewer", "on", ">pw-of-the-viewer", "resetchannels", "resetkeys", "~redisidem:*", "-@all"}
-	for _, name := range []string{"hello", "auth", "exists", "hmget", "hgetall", "pttl", "time", "zscore", "scan", "dbsize", "randomkey", "multi", "exec", "zcount", "xrange"} {
+	for _, name := range []string{"hello", "auth", "exists", "hmget", "hgetall", "pttl", "time", "zscore", "zscan", "scan", "dbsize", "randomkey", "multi", "exec", "zcount", "xrange"} {
 		rules = append(rules, "+"+name)
 	}
 	s.must(admin.Do(t.Context(), rules...).Err())

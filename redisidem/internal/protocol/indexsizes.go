@@ -16,19 +16,35 @@ type Index struct {
 	Dead         int64
 }
 
-// Scanned returns the names of the flows that completers have scanned within the last minute, or
-// since a flow was paused, and of the flows that are paused.
-func (c *Client) Scanned(ctx context.Context) ([]string, error) {
-	cmd := redis.NewMapStringStringCmd(ctx, "hgetall", TurnsKey(c.namespace))
-	if err := c.read(ctx, []redis.Cmder{cmd}); err != nil {
+// knownLife is how long a flow is remembered after the last completer has scanned flows.
+const knownLife = auditLife
+
+// RememberFlows remembers that there are completers for flows, by their names. It takes one
+// request.
+func (c *Client) RememberFlows(ctx context.Context, flows []string) error {
+	key := knownFlowsKey(c.namespace)
+	words := []any{"hset", key}
+	for _, flow := range flows {
+		words = append(words, flow, "")
+	}
+	return c.read(ctx, []redis.Cmder{redis.NewIntCmd(ctx, words...), redis.NewBoolCmd(ctx, "pexpire", key, knownLife.Milliseconds())})
+}
+
+// KnownFlows returns the names of the flows that completers have scanned, and of the flows that are
+// paused. It takes one request.
+func (c *Client) KnownFlows(ctx context.Context) ([]string, error) {
+	known := redis.NewMapStringStringCmd(ctx, "hgetall", knownFlowsKey(c.namespace))
+	turns := redis.NewMapStringStringCmd(ctx, "hgetall", TurnsKey(c.namespace)) // also of versions that remember no flows
+	if err := c.read(ctx, []redis.Cmder{known, turns}); err != nil {
 		return nil, err
 	}
-	flows := cmd.Val()
+	flows := turns.Val()
 	for _, p := range parsePauses(flows[pausesField]) {
 		name, _, _ := strings.Cut(p.Flow, "/")
 		flows[name] = ""
 	}
 	delete(flows, pausesField)
+	maps.Copy(flows, known.Val())
 	return slices.Collect(maps.Keys(flows)), nil
 }
 
@@ -59,6 +75,27 @@ func (c *Client) IndexesOf(ctx context.Context, flows ...string) ([]string, erro
 		}
 	}
 	return c.Existing(ctx, names, operatorAsks)
+}
+
+// DeadLettersOf returns the dead letters of flows that exist. It lasts as long as
+// [Client.Existing].
+func (c *Client) DeadLettersOf(ctx context.Context, flows ...string) ([]string, error) {
+	names := make([]string, 0, Shards*len(flows))
+	for _, flow := range flows {
+		for shard := range Shards {
+			names = append(names, DeadLetters(ShardPrefix(c.namespace, shard), flow))
+		}
+	}
+	return c.Existing(ctx, names, operatorAsks)
+}
+
+// ShardOfIndex returns the shard and the flow's name of an index that [Client.IndexesOf] or
+// [Client.DeadLettersOf] has returned.
+func ShardOfIndex(index string) (shard int, flow string) {
+	prefix, _, _ := strings.Cut(index, "}:")
+	n, _ := strconv.ParseUint(prefix[strings.LastIndexByte(prefix, '{')+1:], 16, 16)
+	flow, _ = FlowOfIndex(index)
+	return int(n), flow
 }
 
 // FlowOfIndex returns the name of the flow whose due index or dead letters have that Redis key, and

@@ -141,6 +141,12 @@ func resumesKey(namespace string) string {
 	return namespace + ":turn:{" + TurnsKey(namespace) + "}:resumes"
 }
 
+// knownFlowsKey returns the Redis key of the hash whose fields are the flows that completers have
+// scanned. It is in the slot of the turns.
+func knownFlowsKey(namespace string) string {
+	return namespace + ":turn:{" + TurnsKey(namespace) + "}:known"
+}
+
 // QuotaKey returns the Redis key of the hash with the use of a scope's quota.
 func QuotaKey(namespace, scope string) string {
 	var space [512]byte

@@ -7,21 +7,23 @@ import (
 )
 
 // Record reads a record as field, value, ..., in no particular order; empty if it does not exist.
-// ctx must have a deadline.
-func (c *Client) Record(ctx context.Context, record string) (pairs []string, err error) {
+// locked is whether a worker has its lock. ctx must have a deadline.
+func (c *Client) Record(ctx context.Context, id Identity) (pairs []string, locked bool, err error) {
 	err = Repeat(ctx, func(ctx context.Context) error {
 		// The scripts' replies are lists, so a list needs no second decoder.
-		cmd := redis.NewMapStringStringCmd(ctx, "hgetall", record)
-		if err := c.sendOne(ctx, false, record, cmd); err != nil {
+		cmd := redis.NewMapStringStringCmd(ctx, "hgetall", id.Record)
+		lock := redis.NewIntCmd(ctx, "exists", id.Lock)
+		if _, err := c.send(ctx, false, id.Record, []redis.Cmder{cmd, lock}); err != nil {
 			return err
 		}
+		locked = lock.Val() > 0
 		pairs = pairs[:0]
 		for field, value := range cmd.Val() {
 			pairs = append(pairs, field, value)
 		}
 		return nil
 	})
-	return pairs, wrongType(err)
+	return pairs, locked, wrongType(err)
 }
 
 // membersCount is about how many members of a sorted set a server reads for one step.
