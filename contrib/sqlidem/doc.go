@@ -6,7 +6,7 @@
 //	stage := store.Stage(placeOrder) // a function that gets the *sql.Tx
 //	key, err := svc.Scope(customer).Do(ctx, idempotencyKey, request, stage)
 //
-// It imports no driver.
+// It imports no driver. With SQLite, set busy_timeout in the data source name: see Config.Dialect.
 //
 // # Promise
 //

@@ -13,6 +13,11 @@ import (
 // once, each time in another transaction, of which one is committed. See [redisidem.StageFunc] for
 // the context. It ends with the transaction.
 //
+// It must use tx, and not the [sql.DB]: statements on other connections are not part of the
+// transaction. They may also wait for a lock that the transaction has, or for a free connection,
+// which they never get with SetMaxOpenConns(1). The run then ends after Config.Timeout, with an
+// error that names it and matches [context.DeadlineExceeded].
+//
 // Every outcome but [redisidem.NothingDone] commits the transaction, also that of
 // [redisidem.Fail]: a Work that ends with a refusal and has written something takes it back with a
 // savepoint. An error, a panic or a [runtime.Goexit] rolls the transaction back.
