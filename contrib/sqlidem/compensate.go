@@ -11,10 +11,9 @@ import (
 const compensated = "compensated"
 
 // Compensate returns a function for [redisidem.FlowStage.Compensate] that runs work in a
-// transaction, like [Store.Stage]: each visit is undone once. A compensation of a stage whose Work
-// is not a Store's is named by the revision of the commit that it undoes: it may run again if Redis
-// has lost the record, because there may be another number of commits. The errors are those of
-// Stage.
+// transaction, like [Store.Stage]: each visit is undone once. An undone visit does not answer any
+// more, so that a later record of the key runs it again. A compensation of a stage whose Work is
+// not a Store's runs once for each record. The errors are those of Stage.
 func (s *Store) Compensate(
 	work func(ctx context.Context, tx *sql.Tx, st *redisidem.Stage) error,
 ) func(ctx context.Context, st *redisidem.Stage) error {
@@ -22,8 +21,9 @@ func (s *Store) Compensate(
 		if work == nil {
 			return invalid("work", "must not be nil")
 		}
-		v, undone := s.visitOf(st), st.Compensates()
-		v.undone, v.point = &undone, nameAt(st, undone.Stage)
+		undone := st.Compensates()
+		v := s.visitAt(st, undone.Stage)
+		v.undone = &undone
 		v.work = func(ctx context.Context, tx *sql.Tx) ([]byte, error) {
 			if err := work(ctx, tx, st); err != nil {
 				return nil, err

@@ -64,10 +64,12 @@ var dialects = map[Dialect]*dialect{
 
 // The statements that are the same everywhere.
 const (
-	// readVisits returns the fence of a key, with the rows of a name if there are any. It follows
-	// lock, so the row of the key is there.
-	readVisits = `SELECT k.fence, v.ordinal, v.record_created_at, v.revision
-		FROM redisidem_key k LEFT JOIN redisidem_visit v ON v.name = ? WHERE k.name = ? ORDER BY v.ordinal`
+	// readVisits returns the fence of a key, with the rows of a name if there are any, and the
+	// ordinals of their undos, which have another name. It follows lock, so the row of the key is
+	// there.
+	readVisits = `SELECT k.fence, v.ordinal, v.record_created_at, v.revision, u.ordinal
+		FROM redisidem_key k LEFT JOIN redisidem_visit v ON v.name = ?
+		LEFT JOIN redisidem_visit u ON u.name = ? AND u.ordinal = v.ordinal WHERE k.name = ? ORDER BY v.ordinal`
 
 	readOutcome = "SELECT outcome FROM redisidem_visit WHERE name = ? AND ordinal = ?"
 

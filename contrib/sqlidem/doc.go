@@ -6,21 +6,23 @@
 //	stage := store.Stage(placeOrder) // a function that gets the *sql.Tx
 //	key, err := svc.Scope(customer).Do(ctx, idempotencyKey, request, stage)
 //
-// It imports no driver.
+// It imports no driver. With SQLite, set busy_timeout in the data source name: see Config.Dialect.
 //
 // # Promise
 //
 // A visit to a stage is its run, with all repetitions, until Redis has stored its outcome. Visits
 // are numbered: visit n is the same one in each record of a key. Each visit's SQL effects happen
 // once: of all transactions that Store.Stage begins for a visit, one at most is committed, and
-// every run of the visit after it returns the outcome of that one, byte for byte. No visit is
-// undone twice. This holds when processes are killed at any moment, when a worker is stopped for
-// longer than its lease, when the reply to COMMIT is lost, and when Redis fails over, loses the
-// record or loses all of its data.
+// every run of the visit after it returns the outcome of that one, byte for byte. A visit that was
+// undone does not answer any more: a later record runs it again. No visit is undone twice. This
+// holds when processes are killed at any moment, when a worker is stopped for longer than its
+// lease, when the reply to COMMIT is lost, and when Redis fails over, loses the record or loses all
+// of its data.
 //
 // It needs a database that keeps what it has committed, and lasts until [Store.Prune] removes the
-// row. It covers what the function does with its transaction, in the database of the [Store], and
-// the events of [Store.Publish]. It does not cover:
+// row: a retry after Config.Retention gets the stored outcome, too, with Key.Replayed false. It
+// covers what the function does with its transaction, in the database of the [Store], and the
+// events of [Store.Publish]. It does not cover:
 //
 //   - other databases and calls of other services. They can happen more than once, inside of the
 //     function as well: use [redisidem.Stage.OutboundKey] for them, in a stage of their own.
@@ -32,18 +34,17 @@
 //     The transaction may still be committed.
 //   - a key that is deleted and used again after Redis has also lost the trace of the delete: see
 //     [redisidem.Stage.OutboundKey]. The first record's outcomes are returned again.
-//   - a flow that begins again after its stages were compensated, if Redis has lost the record or
-//     its retention is over. The row of a compensated visit stays until Prune, so the stage returns
-//     its stored outcome, although its effects were undone. Later stages must check that the
-//     earlier ones' effects are still there.
+//   - a failover of Redis that loses the commit with which a flow has failed, when one of its
+//     stages is already undone. The flow may go on behind that stage: later stages must check that
+//     the earlier ones' effects are still there.
 //   - a retry that ends the flow earlier than the first run did, after Redis has lost the record:
 //     it is canceled, or another service answers otherwise. It undoes the visits to which it has
 //     come. Visits to which only the first run has come keep their effects.
 //   - a flow that is failed at a stage of which Redis has lost both the claim and the commit, by a
 //     failover. No attempt at the stage has begun as far as Redis knows, so Reconcile is not asked,
 //     and the visit keeps its effects.
-//   - compensations of a stage whose Work is not a Store's. They run again if Redis has lost the
-//     record and there is another number of commits.
+//   - compensations of a stage whose Work is not a Store's. They run again for a later record, as
+//     the Work does.
 //   - a record that is made after the first of Config.FingerprintKeys has changed, when Redis has
 //     lost the one before it.
 //   - a failover of Redis that loses commits of a key which then makes more than 64 further ones,

@@ -35,6 +35,8 @@ func Example() {
 		return
 	}
 	defer func() { _ = db.Close() }()
+	// One connection, because the tables of a shared cache in memory are locked without any wait. A
+	// database in a file needs busy_timeout instead: "file:shop.db?_pragma=busy_timeout(10000)".
 	db.SetMaxOpenConns(1)
 	store, err := sqlidem.New(db, sqlidem.Config{Dialect: sqlidem.SQLite})
 	if err != nil {

@@ -49,9 +49,20 @@ func Migrations(d Dialect) [][]string {
 
 // Migrate brings the schema to the version of this package. Several processes may call it at the
 // same time, and each at its start. A schema that is recent enough, or more recent, stays as it is.
-// It needs the right to create tables. In MySQL it waits for another Migrate for Config.Timeout, in
-// whole seconds, and then fails.
-func (s *Store) Migrate(ctx context.Context) (err error) {
+// It needs the right to create tables. In MySQL and SQLite it waits for another Migrate for
+// Config.Timeout, in MySQL in whole seconds, and then fails. A negative Timeout counts as its
+// default there. An error that another try may not meet is tried again for so long in each dialect.
+func (s *Store) Migrate(ctx context.Context) error {
+	pauses, last := backoff{next: s.cfg.Backoff}, time.Now().Add(s.migrationWait())
+	for {
+		err := s.migrateOnce(ctx)
+		if err == nil || !s.retryable(err) || time.Now().After(last) || !pauses.wait(ctx) {
+			return err
+		}
+	}
+}
+
+func (s *Store) migrateOnce(ctx context.Context) (err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("sqlidem: migrate: %w", err)
@@ -88,7 +99,7 @@ func (s *Store) Migrate(ctx context.Context) (err error) {
 	return nil
 }
 
-// migrationWait returns how long a Migrate waits for another one in MySQL.
+// migrationWait returns how long a Migrate waits for another one.
 func (s *Store) migrationWait() time.Duration {
 	if s.cfg.Timeout < 0 {
 		return DefaultTimeout

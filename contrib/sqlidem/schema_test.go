@@ -73,6 +73,29 @@ func TestProcessesMigrateAtTheSameTime(t *testing.T) {
 	})
 }
 
+// TestProcessesMigrateSQLiteWithoutBusyTimeout has processes that do not wait for a lock of SQLite.
+func TestProcessesMigrateSQLiteWithoutBusyTimeout(t *testing.T) {
+	t.Parallel()
+	db := open(t, sqlidem.SQLite)
+	name, _, _ := strings.Cut(db.name, "?")
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			store, err := sqlidem.New(db.handle(t, name), sqlidem.Config{Dialect: sqlidem.SQLite, Timeout: time.Minute})
+			if err == nil {
+				err = store.Migrate(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := db.count(t, "SELECT COUNT(*) FROM redisidem_relay"); n != 1 {
+		t.Errorf("%d rows for relays", n)
+	}
+}
+
 // TestMigrateWaitsForAnotherOneAndThenFails holds the lock that MySQL needs for a migration.
 func TestMigrateWaitsForAnotherOneAndThenFails(t *testing.T) {
 	t.Parallel()

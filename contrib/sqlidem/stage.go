@@ -13,6 +13,11 @@ import (
 // once, each time in another transaction, of which one is committed. See [redisidem.StageFunc] for
 // the context. It ends with the transaction.
 //
+// It must use tx, and not the [sql.DB]: statements on other connections are not part of the
+// transaction. They may also wait for a lock that the transaction has, or for a free connection,
+// which they never get with SetMaxOpenConns(1). The run then ends after Config.Timeout, with an
+// error that names it and matches [context.DeadlineExceeded].
+//
 // Every outcome but [redisidem.NothingDone] commits the transaction, also that of
 // [redisidem.Fail]: a Work that ends with a refusal and has written something takes it back with a
 // savepoint. An error, a panic or a [runtime.Goexit] rolls the transaction back.
@@ -41,7 +46,7 @@ func (s *Store) Stage(work Work) redisidem.StageFunc {
 		if work == nil {
 			return redisidem.Outcome{}, invalid("work", "must not be nil")
 		}
-		v := s.visitOf(st)
+		v := s.visitAt(st, st.Key().RecoveryPoint)
 		v.work = func(ctx context.Context, tx *sql.Tx) (stored []byte, err error) {
 			if v.outcome, err = work(ctx, tx, st); err != nil {
 				return nil, err
@@ -69,7 +74,7 @@ func (s *Store) Stage(work Work) redisidem.StageFunc {
 // errors are those of Stage.
 func (s *Store) Reconcile() redisidem.StageFunc {
 	return func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {
-		v := s.visitOf(st)
+		v := s.visitAt(st, st.Key().RecoveryPoint)
 		nothingDone := redisidem.ErrNothingDone
 		v.found = func(stored []byte) (err error) {
 			nothingDone = nil
@@ -89,7 +94,8 @@ type visit struct {
 	stage   *redisidem.Stage
 	undone  *redisidem.JournalEntry // the commit that a compensation undoes
 	key     string                  // the name of the key's row
-	point   string                  // the name of the visits to the stage, or to the one that is undone
+	visits  string                  // the name of the visits to the stage, or to the one that is undone
+	undos   string                  // the name of their undos
 	name    string                  // with row.ordinal, the name of the visit's row
 	row     row
 	outcome redisidem.Outcome
@@ -101,10 +107,10 @@ type visit struct {
 	found func(stored []byte) error
 }
 
-// visitOf returns the visit to a stage.
-func (s *Store) visitOf(st *redisidem.Stage) *visit {
-	name := nameAt(st, st.Key().RecoveryPoint)
-	return &visit{store: s, stage: st, key: st.Key().Record(), point: name, name: name}
+// visitAt returns the visit to a stage, or the compensation of one, at a recovery point.
+func (s *Store) visitAt(st *redisidem.Stage, point string) *visit {
+	visits := nameAt(st, point, visitName)
+	return &visit{store: s, stage: st, key: st.Key().Record(), visits: visits, undos: nameAt(st, point, undoName), name: visits}
 }
 
 // run runs the work in one transaction after another, until one is committed, or finds that one

@@ -19,7 +19,9 @@ const (
 // Config configures a [Store]. Dialect is required.
 type Config struct {
 	// Dialect is the kind of the database: [PostgreSQL], [MySQL] (which is also MariaDB) or
-	// [SQLite].
+	// [SQLite]. For SQLite set busy_timeout in the data source name, as in
+	// "file:shop.db?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)" for modernc.org/sqlite.
+	// Without it concurrent runs fail with SQLITE_BUSY, because SQLite has one writer at a time.
 	Dialect Dialect
 
 	// Isolation is the isolation level of the transactions. The default is that of the database.

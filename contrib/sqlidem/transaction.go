@@ -23,13 +23,18 @@ func (e *connectionError) Unwrap() error { return e.err }
 var errEnded = errors.New("sqlidem: the work has ended its transaction, which is left to the Store")
 
 // transact runs work in a transaction, within Config.Timeout. It commits the transaction if work
-// says so and returns no error, and rolls it back otherwise. It returns the error of work. The
-// error of COMMIT is a *commitError.
+// says so and returns no error, and rolls it back otherwise. It returns the error of work, with the
+// name of the bound if it comes from the end of that. The error of COMMIT is a *commitError.
 func (s *Store) transact(
-	ctx context.Context, options *sql.TxOptions, work func(ctx context.Context, tx *sql.Tx) (commit bool, err error),
-) error {
-	ctx, cancel := s.bounded(ctx)
+	outer context.Context, options *sql.TxOptions, work func(ctx context.Context, tx *sql.Tx) (commit bool, err error),
+) (err error) {
+	ctx, cancel := s.bounded(outer)
 	defer cancel()
+	defer func() {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil && outer.Err() == nil {
+			err = fmt.Errorf("sqlidem: the transaction has taken longer than Config.Timeout (%v): %w", s.cfg.Timeout, err)
+		}
+	}()
 	tx, err := s.db.BeginTx(ctx, options)
 	if err != nil {
 		if ctx.Err() == nil {

@@ -38,10 +38,12 @@ type Config struct {
 	Wait time.Duration
 
 	// Extend asks the broker for more time before it delivers the message again. It is called each
-	// ExtendEvery, while a message waits or is handled. Watermill has no function for it, so this
-	// depends on the subscriber. Without it, set the broker's time longer than the longest work, or
-	// accept that a message is delivered while it is handled: that delivery waits for the first
-	// one's lease. Default: none. ExtendEvery is 10 s by default.
+	// ExtendEvery, while a message waits or is handled, in a goroutine of its own. It gets a copy
+	// of the message as it was delivered, with the context of the delivery. Ack and Nack of the
+	// copy do nothing. Watermill has no function for it, so this depends on the subscriber. Without
+	// it, set the broker's time longer than the longest work, or accept that a message is delivered
+	// while it is handled: that delivery waits for the first one's lease. Default: none.
+	// ExtendEvery is 10 s by default.
 	Extend      func(ctx context.Context, msg *message.Message) error
 	ExtendEvery time.Duration
 }

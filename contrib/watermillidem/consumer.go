@@ -115,7 +115,9 @@ func (c *Consumer) handle(msg *message.Message, work redisidem.StageFunc) (*redi
 	}
 	m := consumer.Message{ID: c.cfg.ID(msg), Body: msg.Payload}
 	if c.cfg.Extend != nil {
-		m.Extend = func(ctx context.Context) error { return c.cfg.Extend(ctx, msg) }
+		delivered := msg.Copy() // handlers change their message meanwhile
+		delivered.SetContext(outer)
+		m.Extend = func(ctx context.Context) error { return c.cfg.Extend(ctx, delivered) }
 	}
 	return handler.Handle(context.WithValue(outer, messageContext{}, msg), m,
 		func(ctx context.Context, st *redisidem.Stage) (redisidem.Outcome, error) {

@@ -324,3 +324,44 @@ func TestConsumerThatIsWrong(t *testing.T) {
 		t.Errorf("outside of a router: %v", err)
 	}
 }
+
+// TestExtendReadsTheMessageWhileItsHandlerChangesIt is for the race detector.
+func TestExtendReadsTheMessageWhileItsHandlerChangesIt(t *testing.T) {
+	e := newEnv(t)
+	e.publish("orders", "m1", "an order")
+	type delivery struct{}
+	var calls atomic.Int64
+	extended := make(chan struct{})
+	var seen atomic.Value
+	c := e.consumer(&watermillidem.Config{ExtendEvery: time.Millisecond, Extend: func(_ context.Context, msg *message.Message) error {
+		seen.Store(fmt.Sprint(msg.UUID, " ", msg.Metadata.Get("tries"), " ", msg.Context().Value(delivery{})))
+		if calls.Add(1) == 20 {
+			close(extended)
+		}
+		return nil
+	}})
+	e.run(func(r *message.Router) {
+		r.AddMiddleware(func(next message.HandlerFunc) message.HandlerFunc {
+			return func(msg *message.Message) ([]*message.Message, error) {
+				msg.SetContext(context.WithValue(msg.Context(), delivery{}, "of the broker"))
+				return next(msg)
+			}
+		}, c.Middleware)
+		r.AddConsumerHandler("bill", "orders", e.queue, func(msg *message.Message) error {
+			for {
+				msg.SetContext(context.WithValue(msg.Context(), delivery{}, "of the handler"))
+				msg.Metadata.Set("tries", "1")
+				select {
+				case <-extended:
+					e.publish("done", "m1", "")
+					return nil
+				case <-time.After(time.Millisecond):
+				}
+			}
+		})
+	})
+	e.receive("done", 1)
+	if got := seen.Load(); got != "m1  of the broker" {
+		t.Errorf("Extend got %q", got)
+	}
+}

@@ -169,9 +169,8 @@ func chargeOf(st *redisidem.Stage) (charge, progress, error) {
 	}, p, err
 }
 
-// released is the outcome of a key that does not hold its cart any more. A key that begins again
-// after Redis has lost it finds the outcome of its first stage in the database, although that stage
-// may have been undone.
+// released is the outcome of a key that does not hold its cart any more. A failover of Redis may
+// take a key back to a stage behind its first one, which was undone since.
 func released() redisidem.Outcome {
 	return redisidem.Fail(problem(http.StatusConflict, "cart_released", "this key does not hold the cart any more; complete it with a new key"))
 }

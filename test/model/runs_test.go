@@ -107,7 +107,8 @@ var daily = []run{
 	protocol(2, 3, true).in("UNLOCK CANCEL", "an operator who unlocks or cancels"),
 	protocol(2, 2, true).in("ABSENT", "a record that is not there yet"),
 	protocol(2, 3, true).in("LOSS", "failovers that lose data, with WAIT"),
-	secondStore("", 3, 2, "", "a SQL database: 3 workers, 2 visits"),
+	secondStore("", 2, 2, "", "a SQL database: 2 workers, 2 visits"),
+	secondStore("", 3, 1, "", "a SQL database: 3 workers, 1 visit"),
 }
 
 // nightly are the sizes of the protocol that take longer.
@@ -118,6 +119,7 @@ var nightly = []run{
 	protocol(2, 2, false).in("SPLIT UNLOCK", "a slot on the move and an operator who unlocks"),
 	protocol(3, 1, false).in("UNLOCK", "an operator who unlocks"),
 	protocol(3, 1, false).in("LOSS", "failovers that lose data, with WAIT"),
+	secondStore("", 3, 2, "", "a SQL database: 3 workers, 2 visits"),
 }
 
 // variants are the broken forms of the protocol, and the limits of the right one.
@@ -159,6 +161,9 @@ var variants = []run{
 	secondStore("NOSQLLOCK", 2, 2, "Q1", "a worker looks without the lock of the key's row"),
 	secondStore("NOSQLFENCE", 2, 2, "Q3", "a worker does not compare its fence with that of the key's row"),
 	secondStore("BYREVISION", 2, 2, "Q1", "the row of a visit has its revision, and Redis loses the record"),
+	secondStore("UNDOLEAVES", 2, 1, "Q5", "the row of a visit that was undone answers the next record"),
+	secondStore("NOMARK", 3, 1, "Q4", "the fence is not committed when a row of a lost record is found"),
+	secondStore("UNDOBLIND", 2, 1, "Q5", "an undo does not look for an earlier run of it"),
 	secondStore("UNSETTLED", 2, 2, "Q4", "a worker takes a COMMIT without a reply for done"),
 	{
 		name: "NOWAIT", define: "LOSS NOWAIT", workers: 2, revisions: 2, expect: reached, tag: "S4",

@@ -4,6 +4,7 @@
  * gets a larger fence than all before it, and only the last claim commits. A claim is possible at
  * any time, because a lock may expire at any time.
  *
+ * A flow may fail, and then undoes its visits, the last one first. Its key begins again after that.
  * Redis may lose all of its data at any time, and an operator may move the key on. A worker may
  * stop anywhere for good. The database ends the transaction of a worker that is gone, or whose
  * connection is lost, at any time. A COMMIT may arrive late, or never, and its reply may be lost.
@@ -25,24 +26,27 @@
 #ifdef BYREVISION
 #define ROWS (R+1)
 #define ROW(t) row[t]
-#define begin_visit(t) visit[t] = rev; row[t] = rev + others
+#define begin_visit(t, v) visit[t] = v; row[t] = v + others
 #define other_number others = 1 - others
 byte others;          /* the commits of other stages before the visits in SQL */
 byte row[N+1];
 #else
 #define ROWS R
 #define ROW(t) visit[t]
-#define begin_visit(t) visit[t] = rev
+#define begin_visit(t, v) visit[t] = v
 #define other_number skip
 #endif
 
 /* What Redis has. */
 byte token;           /* of the lease that may commit */
 byte rev;             /* visits committed; the record is finished after R of them */
+bool failing;         /* the flow has failed: rev counts down, and the record is finished at 0 */
 byte claims;          /* the clock behind the fences: it outlives the data */
 
 /* What the database has. */
-byte outcome[ROWS];   /* the row of a visit: the worker whose outcome it has */
+byte outcome[ROWS];   /* the row of a visit that was not undone: the worker whose outcome it has */
+bool foreign[R];      /* the row of a visit has the mark of a lost record */
+bool undone[R];       /* the row of an undo that this record has made */
 byte top_fence;       /* the row of the key: the largest fence that was committed */
 byte locker;          /* who has locked that row */
 bool open[N+1];       /* a transaction that has not ended */
@@ -50,23 +54,38 @@ bool open[N+1];       /* a transaction that has not ended */
 /* What the messages of a worker carry. */
 byte fence[N+1];
 byte visit[N+1];
+bool undoes[N+1];     /* the worker undoes the visit */
+bool late[N+1];       /* Redis has lost the record since the claim */
 bool asked[N+1];      /* COMMIT is under way */
 bool applied[N+1];    /* the last transaction was committed */
 
 /* What only the assertions look at. */
-byte effects[R];      /* how often the work of a visit was committed */
-byte answer[R];       /* whose outcome the callers of a visit have got */
+byte effects[R];      /* how often the work of a visit was committed and not undone */
+byte answer[R];       /* whose outcome the callers of a visit have got since it was made */
 
 /* The database commits the transaction of t. */
 inline apply(t)
 {
 	skip;
-	assert(effects[visit[t]] == 0);                                                  /* Q1 */
 	assert(top_fence <= fence[t]);                                                   /* Q3 */
-	effects[visit[t]]++;
-#ifndef ROWLATE
-	outcome[ROW(t)] = t;
+	if
+	:: undoes[t] && (outcome[ROW(t)] != NO_WORKER || undone[visit[t]]) ->
+		assert(effects[visit[t]] == 1);                                          /* Q5 */
+		effects[visit[t]]--;
+		answer[visit[t]] = NO_WORKER;
+		undone[visit[t]] = true;
+#ifndef UNDOLEAVES
+		outcome[ROW(t)] = NO_WORKER
 #endif
+	:: undoes[t] && outcome[ROW(t)] == NO_WORKER && !undone[visit[t]]    /* an operator has moved the key past the visit */
+	:: !undoes[t] ->
+		assert(effects[visit[t]] == 0);                                          /* Q1 */
+		effects[visit[t]]++;
+		foreign[visit[t]] = late[t];
+#ifndef ROWLATE
+		outcome[ROW(t)] = t
+#endif
+	fi;
 	top_fence = (fence[t] > top_fence -> fence[t] : top_fence);
 	applied[t] = true;
 	end_transaction(t);
@@ -92,9 +111,24 @@ inline end_transaction(t)
 #endif
 
 #ifdef NOLOOKUP
-#define DONE(v) false
+#define DONE(t) (undoes[t] && undone[visit[t]])
+#elif defined(UNDOBLIND)
+#define DONE(t) (!undoes[t] && outcome[ROW(t)] != NO_WORKER)
 #else
-#define DONE(v) (outcome[v] != NO_WORKER)
+#define DONE(t) (undoes[t] -> undone[visit[t]] : outcome[ROW(t)] != NO_WORKER)
+#endif
+
+/*
+ * A row with the mark of another record gets that of the worker's. The fence is committed with it,
+ * so that a worker of a lost record does not undo the visit afterwards. Two lost records may be the
+ * same one.
+ */
+#ifdef NOMARK
+#define SAME_RECORD(t) true
+#define OTHER_RECORD(t) false
+#else
+#define SAME_RECORD(t) (undoes[t] || foreign[visit[t]] == late[t])
+#define OTHER_RECORD(t) (!undoes[t] && (foreign[visit[t]] || late[t]))
 #endif
 
 #ifdef NOSQLFENCE
@@ -108,12 +142,13 @@ proctype Worker(byte t)
 	byte mine;    /* whose outcome it returns */
 
 	d_step {
-		rev < R;
+		rev < R && !failing || rev > 0 && failing;
 		claims++;
 		fence[t] = claims;
 		token = t;
-		begin_visit(t);
-		printf("worker %d: claims visit %d with fence %d\n", t, visit[t], fence[t])
+		undoes[t] = failing;
+		begin_visit(t, (failing -> rev - 1 : rev));
+		printf("worker %d: claims visit %d with fence %d, undo %d\n", t, visit[t], fence[t], undoes[t])
 	}
 
 beginning:
@@ -125,7 +160,11 @@ beginning:
 		FREE && !open[t];
 		lock_row(t);
 		if
-		:: DONE(ROW(t)) ->
+		:: DONE(t) && (SAME_RECORD(t) || OTHER_RECORD(t) && !OLD(t)) ->
+			if
+			:: SAME_RECORD(t)
+			:: OTHER_RECORD(t) && !OLD(t) -> d_step { top_fence = fence[t]; foreign[visit[t]] = late[t] }
+			fi;
 #ifdef OWNOUTCOME
 			mine = t;
 #else
@@ -134,14 +173,14 @@ beginning:
 			d_step { if :: locker == t -> locker = NO_WORKER :: else fi };
 			printf("worker %d: finds the outcome of %d\n", t, mine);
 			goto committing
-		:: !DONE(ROW(t)) && OLD(t) ->
+		:: (!DONE(t) || OTHER_RECORD(t)) && OLD(t) ->
 			d_step { if :: locker == t -> locker = NO_WORKER :: else fi };
 			printf("worker %d: is refused by the database\n", t);
 			goto stop
-		:: !DONE(ROW(t)) && !OLD(t) ->
+		:: !DONE(t) && !OLD(t) ->
 			open[t] = true;
 			applied[t] = false;
-			printf("worker %d: runs the work of visit %d\n", t, visit[t])
+			printf("worker %d: runs the work or the undo of visit %d\n", t, visit[t])
 		fi
 	}
 
@@ -156,7 +195,7 @@ beginning:
 	fi;
 
 #ifdef ROWLATE
-	d_step { outcome[ROW(t)] = t; printf("  the row of %d comes after its commit\n", t) };
+	d_step { if :: !undoes[t] -> outcome[ROW(t)] = t :: else fi; printf("  the row of %d comes after its commit\n", t) };
 #endif
 	goto committing;
 
@@ -171,18 +210,26 @@ settling:
 committing:
 	if
 	:: d_step {
-		token == t && rev == visit[t] ->
+		token == t && !undoes[t] && !failing && rev == visit[t] ->
 		assert(effects[rev] == 1);                                               /* Q4 */
 		assert(answer[rev] == NO_WORKER || answer[rev] == mine);                 /* Q2 */
 		answer[rev] = mine;
 		rev++;
 		printf("worker %d: visit %d is answered with the outcome of %d\n", t, visit[t], mine)
 	   }
-	:: token != t || rev != visit[t] -> goto stop    /* refused, or gone */
+	:: d_step {
+		token == t && undoes[t] && failing && rev == visit[t] + 1 ->
+		assert(effects[visit[t]] == 0);                                          /* Q5 */
+		rev--;
+		printf("worker %d: visit %d is undone\n", t, visit[t])
+	   }
+	:: token != t || failing != undoes[t] || rev != visit[t] + undoes[t] -> goto stop    /* refused, or gone */
 	fi;
 	if
-	:: d_step { token == t && rev == visit[t] + 1 && rev < R -> begin_visit(t); applied[t] = false; mine = NO_WORKER };
+	:: d_step { token == t && !failing && !undoes[t] && rev == visit[t] + 1 && rev < R -> begin_visit(t, rev); applied[t] = false; mine = NO_WORKER };
 	   goto beginning                                /* it keeps the lease */
+	:: d_step { token == t && failing && undoes[t] && rev == visit[t] && rev > 0 -> begin_visit(t, rev - 1); applied[t] = false; mine = NO_WORKER };
+	   goto beginning
 	:: goto stop
 	fi;
 
@@ -198,11 +245,32 @@ end:	do
 	od
 }
 
+/*
+ * The marks of rows are those of a lost record from now on. Rows of its undos do not answer the
+ * next record.
+ */
+inline lose_record()
+{
+	rev = 0;
+	failing = false;
+	token = NO_WORKER;
+	for (v : 0 .. R-1) {
+		foreign[v] = outcome[v] != NO_WORKER;
+		undone[v] = false
+	};
+	for (v : 1 .. N) {
+		late[v] = fence[v] > 0
+	};
+	v = 0
+}
+
 proctype Redis()
 {
+	byte v;
 end:	do
-	:: d_step { rev > 0 || token != NO_WORKER -> rev = 0; token = NO_WORKER; other_number; printf("  Redis loses its data\n") }
-	:: d_step { rev < R -> rev++; token = NO_WORKER; printf("  an operator moves the key on\n") }
+	:: d_step { rev > 0 || token != NO_WORKER || failing -> lose_record(); other_number; printf("  Redis loses its data\n") }
+	:: d_step { rev < R && !failing -> rev++; token = NO_WORKER; printf("  an operator moves the key on\n") }
+	:: d_step { rev > 0 && !failing -> failing = true; token = NO_WORKER; printf("  the flow fails\n") }
 	od
 }
 

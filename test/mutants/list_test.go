@@ -672,6 +672,22 @@ var mutants = []mutant{
 		killer: "TestVisitIsFoundAfterAFailoverThatLostCommits",
 	},
 	{
+		name: "sqlundone", // an undo leaves the row of its visit, which answers the next record
+		file: "contrib/sqlidem/ordinal.go",
+		old:  "return r.undone })",
+		new:  "return false })",
+
+		killer: "TestUndoneVisitRunsAgainForTheNextRecord",
+	},
+	{
+		name: "sqlredone", // an undo whose outcome Redis has not stored runs again
+		file: "contrib/sqlidem/ordinal.go",
+		old:  "if r.undone && r.recordCreatedAt == v.row.recordCreatedAt {",
+		new:  "if false {",
+
+		killer: "TestPartlyUndoneFlowRepeatsWhatWasUndone",
+	},
+	{
 		name: "sqlpruned", // rows of keys that Redis still has are removed
 		file: "contrib/sqlidem/prune.go",
 		old:  "if !exist[i] {",
