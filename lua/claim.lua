@@ -131,15 +131,15 @@ end
 
 local completing = flags ~= '' and string.find(flags, 'c', 1, true)
 
--- Server time in microseconds, as text: formatting numbers of that size costs more than joining
--- strings.
-local function clock()
-  local time = redis.call('TIME')
-  return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
-end
-
-local touch, texts
+local clock, touch, texts
 if exists or ARGV[6] == '' then
+  -- Server time in microseconds, as text: formatting numbers of that size costs more than joining
+  -- strings.
+  function clock()
+    local time = redis.call('TIME')
+    return time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+  end
+
   function touch()
     if string.find(flags, 'd', 1, true) then
       local expires = redis.call('PEXPIRETIME', KEYS[1])
@@ -294,26 +294,30 @@ end
 -- Enters the key in the due index. It is due when its lease has lapsed and its client has had time
 -- to come back. That time doubles with each attempt, up to 64 times, and is at most half of the
 -- retention. The index expires with the last of its records, even if no completer clears it. A
--- claim leaves a dead letter one: a commit, a requeue or a delete ends that.
-local function enter(at, attempt)
-  -- GT never changes a key without a TTL, so NX sets the first one.
-  if letter and KEYS[4] then
-    local life = math.max(redis.call('PTTL', KEYS[1]), ARGV[4]) -- a dead letter may live longer
-    redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + life), string.sub(KEYS[1], -32))
-    if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[4], life, 'NX')
-    end
-  elseif KEYS[3] and not letter then
-    local due = math.floor(at / 1000) + ARGV[3] + math.min(ARGV[12] * 2 ^ math.min(attempt - 1, 6), (ARGV[4] - ARGV[3]) / 2)
-    if ARGV[15] then
-      local deadline = math.floor((created or at) / 1000) + ARGV[15]
-      if deadline * 1000 > tonumber(at) then
-        due = math.min(due, math.max(deadline, math.floor(at / 1000) + ARGV[3]))
+-- claim leaves a dead letter one: a commit, a requeue or a delete ends that. Without an index the
+-- function is not made, because making it costs more than asking for it.
+local enter
+if KEYS[3] then
+  function enter(at, attempt)
+    -- GT never changes a key without a TTL, so NX sets the first one.
+    if letter and KEYS[4] then
+      local life = math.max(redis.call('PTTL', KEYS[1]), ARGV[4]) -- a dead letter may live longer
+      redis.call('ZADD', KEYS[4], 'GT', string.format('%.0f', math.floor(at / 1000) + life), string.sub(KEYS[1], -32))
+      if redis.call('PEXPIRE', KEYS[4], life, 'GT') == 0 then
+        redis.call('PEXPIRE', KEYS[4], life, 'NX')
       end
-    end
-    redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
-    if redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT') == 0 then
-      redis.call('PEXPIRE', KEYS[3], ARGV[4], 'NX')
+    elseif not letter then
+      local due = math.floor(at / 1000) + ARGV[3] + math.min(ARGV[12] * 2 ^ math.min(attempt - 1, 6), (ARGV[4] - ARGV[3]) / 2)
+      if ARGV[15] then
+        local deadline = math.floor((created or at) / 1000) + ARGV[15]
+        if deadline * 1000 > tonumber(at) then
+          due = math.min(due, math.max(deadline, math.floor(at / 1000) + ARGV[3]))
+        end
+      end
+      redis.call('ZADD', KEYS[3], string.format('%.0f', due), string.sub(KEYS[1], -32))
+      if redis.call('PEXPIRE', KEYS[3], ARGV[4], 'GT') == 0 then
+        redis.call('PEXPIRE', KEYS[3], ARGV[4], 'NX')
+      end
     end
   end
 end
@@ -338,22 +342,32 @@ end
 
 if not exists then
   -- The new record has no lease if the lock is another attempt's.
-  local at = clock()
-  local fields = {}
-  if ARGV[7] ~= '' then
-    fields = {'request_params', ARGV[7]}
+  local time = redis.call('TIME')
+  local at = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
+  local control = mine and '2 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[3] .. ' - ' .. at .. ' ' .. ARGV[5]
+    or '2 0 - 0 0 0 0 - ' .. at .. ' -'
+  -- The commonest record has params and nothing more, and so no list of further fields is made.
+  if points == '' and not ARGV[13] and ARGV[7] ~= '' then
+    redis.call('HSET', KEYS[1], 'control', control, 'fingerprint', fingerprint, 'recovery_point', 'started', 'request', ARGV[6],
+      'request_params', ARGV[7])
+  else
+    local fields = {}
+    if ARGV[7] ~= '' then
+      fields = {'request_params', ARGV[7]}
+    end
+    if points ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = 'flow', string.match(points, '^[^\n]*')
+    end
+    if (ARGV[13] or '') ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = 'origin', ARGV[13]
+    end
+    redis.call('HSET', KEYS[1], 'control', control, 'fingerprint', fingerprint, 'recovery_point', 'started', 'request', ARGV[6],
+      unpack(fields))
   end
-  if points ~= '' then
-    fields[#fields + 1], fields[#fields + 2] = 'flow', string.match(points, '^[^\n]*')
-  end
-  if (ARGV[13] or '') ~= '' then
-    fields[#fields + 1], fields[#fields + 2] = 'origin', ARGV[13]
-  end
-  redis.call('HSET', KEYS[1],
-    'control', mine and '2 0 ' .. token .. ' ' .. at .. ' 1 1 ' .. ARGV[3] .. ' - ' .. at .. ' ' .. ARGV[5] or '2 0 - 0 0 0 0 - ' .. at .. ' -',
-    'fingerprint', fingerprint, 'recovery_point', 'started', 'request', ARGV[6], unpack(fields))
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
-  enter(at, 1)
+  if enter then
+    enter(at, 1)
+  end
   if mine then
     -- The new record keeps the generation of the tombstone that it replaces.
     return 'OWN ' .. token .. ' ' .. at .. ' 1 1' .. (generation and ' ' .. at .. ' ' .. string.match(generation, '^%d*') or '')
@@ -386,7 +400,7 @@ if owner == token then
   touch()
   -- The lock was restored to its full length, so the record must live as long as after a new claim.
   redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
-  if letter then
+  if letter and enter then
     enter(clock(), stage)
   end
 else
@@ -406,7 +420,9 @@ else
   end
   -- GT: a claim never shortens the record's life.
   redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')
-  enter(at, stage)
+  if enter then
+    enter(at, stage)
+  end
 end
 
 local own = 'OWN ' .. token .. ' ' .. fence .. ' ' .. attempts .. ' ' .. stage .. ' ' .. at

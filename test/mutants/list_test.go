@@ -338,8 +338,8 @@ var mutants = []mutant{
 	{
 		name: "shorter", // a late duplicate of a claim extends the lock but not the record
 		file: "lua/claim.lua",
-		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')\n  if letter then\n",
-		new:  "  if letter then\n",
+		old:  "  redis.call('PEXPIRE', KEYS[1], ARGV[4], 'GT')\n  if letter and enter then\n",
+		new:  "  if letter and enter then\n",
 
 		killer: "TestRepeatedClaimProlongsTheRecord",
 	},
