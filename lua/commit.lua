@@ -65,17 +65,12 @@ if r.err then
   return 'DAMAGED ' .. token .. '\n\n' .. r.err
 end
 
--- Reports whether the call has a flag.
-local function has(flag)
-  return flags ~= '' and string.find(flags, flag, 1, true)
-end
-
 local control = r[1]
-if not control or string.sub(control, 1, #mine) ~= mine then
+if not control or string.find(control, mine, 1, true) ~= 1 then
   -- Writes for a caller that waits for replicas, so that a reply about an older write is about a
   -- write of this call.
   local function touch()
-    if has('d') then
+    if string.find(flags, 'd', 1, true) then
       local expires = redis.call('PEXPIRETIME', KEYS[1])
       if expires > 0 then
         redis.call('PEXPIREAT', KEYS[1], expires)
@@ -148,7 +143,15 @@ local words, keys = fields + 1, 2
 if due ~= '' then
   keys = 3
 end
-local letters = has('b')
+-- Without flags, which is the common case, no function is made to look for them.
+local keep, letters, snoozed, merged, undoing, byHand, kept = false, false, false, false, false, false, 64
+if flags ~= '' then
+  local function has(flag)
+    return string.find(flags, flag, 1, true)
+  end
+  keep, letters, snoozed, merged, undoing, byHand = has('k'), has('b'), has('z'), has('m'), has('u'), has('h')
+  kept = has('j') and 1024 or 64
+end
 if letters then
   keys = 4
 end
@@ -193,7 +196,6 @@ while words <= #ARGV do
   words = effect.last + 1
 end
 
-local keep = has('k')
 local holder = token
 if KEYS[2] then
   holder = redis.call('GET', KEYS[2])
@@ -208,17 +210,18 @@ local time = redis.call('TIME')
 -- As text: formatting numbers of that size costs more than joining strings.
 local now = time[1] .. string.rep('0', 6 - #time[2]) .. time[2]
 
-local after = ' - ' .. fence .. ' 0 ' .. attempts .. ' ' .. lease .. ' ' .. token .. ' ' .. rest
+-- Most commits are a record's first: no number need be formatted for them.
+local extended = revision == '0' and '1' or string.format('%d', revision + 1)
+local after
 if held then
-  after = ' ' .. token .. ' ' .. fence .. ' 1 ' .. attempts .. ' ' .. lease .. ' ' .. spent .. ' ' .. rest
+  after = '2 ' .. extended .. ' ' .. token .. ' ' .. fence .. ' 1 ' .. attempts .. ' ' .. lease .. ' ' .. spent .. ' ' .. rest
   if KEYS[2] then
     -- This comes first: nothing is lost if this is the command that the Redis user may not run.
     redis.call('SET', KEYS[2], token, 'PX', lease)
   end
-elseif has('z') then
-  after = ' ~' .. string.sub(after, 3)
+else
+  after = '2 ' .. extended .. (snoozed and ' ~ ' or ' - ') .. fence .. ' 0 ' .. attempts .. ' ' .. lease .. ' ' .. token .. ' ' .. rest
 end
-after = '2 ' .. string.format('%d', revision + 1) .. after
 local entry = now .. ' ' .. token .. ' ' .. fence .. ' ' .. ARGV[4]
 if ARGV[6] == '' then
   redis.call('HSET', KEYS[1], 'control', after, 'j:' .. revision, entry, 'recovery_point', ARGV[5], unpack(ARGV, 11, fields))
@@ -255,10 +258,9 @@ else
 end
 
 -- Drops the entry that this one replaces, or that is too old for the journal.
-local kept = has('j') and 1024 or 64
-if has('m') then
+if merged then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - 1))
-elseif tonumber(revision) >= kept and not has('u') then
+elseif tonumber(revision) >= kept and not undoing then
   redis.call('HDEL', KEYS[1], 'j:' .. string.format('%d', revision - kept))
 end
 
@@ -272,7 +274,7 @@ if KEYS[2] and due == '-' then
   redis.call('ZREM', KEYS[3], string.sub(KEYS[1], -32))
 elseif KEYS[2] and due ~= '' then
   local score = string.format('%.0f', math.ceil(now / 1000) + due) -- not before a snooze ends
-  if has('h') and not letters then
+  if byHand and not letters then
     redis.call('ZADD', KEYS[3], 'XX', score, string.sub(KEYS[1], -32))
   else
     redis.call('ZADD', KEYS[3], score, string.sub(KEYS[1], -32))

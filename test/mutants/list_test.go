@@ -11,13 +11,13 @@ var mutants = []mutant{
 	{
 		name: "blind", // a commit is accepted without a check
 		file: "lua/commit.lua",
-		old:  "if not control or string.sub(control, 1, #mine) ~= mine then\n",
+		old:  "if not control or string.find(control, mine, 1, true) ~= 1 then\n",
 		new:  "if not control then\n",
 	},
 	{
 		name: "lockonly", // a commit is accepted because of the lock, and refused because a timer has expired
 		file: "lua/commit.lua",
-		old:  "if not control or string.sub(control, 1, #mine) ~= mine then\n",
+		old:  "if not control or string.find(control, mine, 1, true) ~= 1 then\n",
 		new:  "if not control or redis.call('GET', KEYS[2]) ~= token then\n",
 	},
 	{
@@ -466,8 +466,8 @@ var mutants = []mutant{
 	{
 		name: "lost-letter", // a dead letter that was advanced by hand is missing from every index
 		file: "lua/commit.lua",
-		old:  "if has('h') and not letters then\n",
-		new:  "if has('h') then\n",
+		old:  "if byHand and not letters then\n",
+		new:  "if byHand then\n",
 
 		killer: "TestKeyStaysInOneIndexWhateverAnOperatorDoes",
 	},
@@ -522,7 +522,7 @@ var mutants = []mutant{
 	{
 		name: "diary", // each snooze has an entry of its own in the journal, which cannot be undone when it is full
 		file: "lua/commit.lua",
-		old:  "if has('m') then\n",
+		old:  "if merged then\n",
 		new:  "if false then\n",
 
 		killer: "TestManySnoozesCanBeUndone",
