@@ -81,6 +81,7 @@
 --   (HMGET), and another if it has an interim answer (TIME); for LATER of such a stage 2 (TIME,
 --   ZADD); for BUSY 3 to make the record (TIME, HSET, PEXPIRE), and 1 to
 --   shorten a lock (PEXPIRE).
+local redis, KEYS, ARGV, string = redis, KEYS, ARGV, string -- a read of a global costs more
 local token, fingerprint, flags, expected, points = ARGV[1], ARGV[2], ARGV[8] or '', ARGV[9] or '', ARGV[11] or ''
 
 -- Params, state and response are read only for replies that have them.

@@ -57,6 +57,7 @@
 -- when the index is new); 3 with 'b' (HDEL, ZREM, PTTL); 2 for each effect (TYPE, its command; GET
 -- before INCRBY; XINFO before XADD; PEXPIRE for an expiry). 2 or 3 for a repeated commit, 3 or 4
 -- for FENCED and GONE; 2 more of these with 'd'. Without KEYS[2] there is no GET, DEL or SET.
+local redis, KEYS, ARGV, string = redis, KEYS, ARGV, string -- a read of a global costs more
 local token, mine = ARGV[1], ARGV[2]
 local flags, due = ARGV[8] or '', ARGV[9] or ''
 
