@@ -91,6 +91,9 @@ func TestIndexesEndWithTheirRecords(t *testing.T) {
 			t.Helper()
 			names := 0
 			for _, name := range e.keys(client) {
+				if strings.HasSuffix(name, "}:known") {
+					continue // the names of the flows, which outlive records
+				}
 				left := client.PTTL(ctx, name).Val()
 				if left < retention-time.Minute || left > retention+redisidem.DefaultLease {
 					t.Errorf("%s has the TTL %v, want %v to %v", name, left, retention-time.Minute, retention+redisidem.DefaultLease)

@@ -123,7 +123,7 @@ func (in *Inspector) deadIndexes(ctx context.Context, flow string) (shards [prot
 		shard, flow := protocol.ShardOfIndex(index)
 		shards[shard] = append(shards[shard], flow)
 	}
-	for _, flows := range shards {
+	for _, flows := range &shards {
 		slices.Sort(flows)
 	}
 	return shards, explain(ctx, "list", err)

@@ -25,7 +25,8 @@ func TestOpenAttemptIsKnownToLaterOnes(t *testing.T) {
 				}
 				return outcome, err
 			})
-			if mustBe(b, got, err); !ran {
+			mustBe(b, got, err)
+			if !ran {
 				b.Error("it did not run")
 			}
 		}

@@ -43,7 +43,7 @@ type keyStates []redisidem.KeyState
 // UnmarshalText implements [encoding.TextUnmarshaler]. It adds to the states.
 func (s *keyStates) UnmarshalText(text []byte) error {
 	all := make(map[string]redisidem.KeyState)
-	var names []string
+	names := make([]string, 0, len(redisidem.KeyStates()))
 	for _, state := range redisidem.KeyStates() {
 		all[state.String()] = state
 		names = append(names, state.String())
@@ -137,20 +137,18 @@ type keysRequeue struct {
 
 // Run requeues a key.
 func (c *keysRequeue) Run(ctx context.Context) error {
-	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Requeue", "requeued", requeueOne)
-}
-
-// requeueOne requeues a key. That a key is not a dead letter is not the same as that there is no
-// such key.
-func requeueOne(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error {
-	err := in.Requeue(ctx, key, a)
-	if !errors.Is(err, redisidem.ErrNotFound) {
+	requeue := func(in *redisidem.Inspector, ctx context.Context, key *redisidem.KeyInfo, a redisidem.Act) error {
+		err := in.Requeue(ctx, key, a)
+		if !errors.Is(err, redisidem.ErrNotFound) {
+			return err
+		}
+		// That a key is not a dead letter is not the same as that there is no such key.
+		if _, stillErr := in.Find(ctx, key.ID); stillErr == nil {
+			return fmt.Errorf("the key is %s, and not among the dead letters", key.State)
+		}
 		return err
 	}
-	if _, stillErr := in.Find(ctx, key.ID); stillErr == nil {
-		return fmt.Errorf("the key is %s, and not among the dead letters", key.State)
-	}
-	return err
+	return c.one(ctx, &c.storeFlags, &c.keyArgument, "Requeue", "requeued", requeue)
 }
 
 type keysDelete struct {

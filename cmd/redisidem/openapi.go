@@ -50,7 +50,8 @@ func (gatewayOpenAPI) Run(c *gatewayCommand) error {
 		fragment.Retention = *policies.Defaults.Retention
 	}
 	fragment.add("", sources, policies.Defaults.Key == "required")
-	for _, route := range policies.Routes {
+	for i := range policies.Routes {
+		route := &policies.Routes[i]
 		if sources, err = route.KeySources(); err != nil {
 			return c.explain(err)
 		}

@@ -54,7 +54,7 @@ func TestActsNeedNoActorFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	for _, variables := range [][]string{nil, {"USER="}, {"REDISIDEM_ACTOR="}} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "keys", "delete", "CI_MUK8VUAXWvKKiz-x-ALtTkn4LMVYV", "--yes", "--reason=r", "--redis=redis://127.0.0.1:1") //nolint:gosec // this very binary
-		cmd.Env = append(variables, program+"=1")
+		cmd.Env = append([]string{program + "=1"}, variables...)
 		if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "actor") || !strings.Contains(string(out), "unavailable") {
 			t.Errorf("%q: %v: %s", variables, err, out)
 		}

@@ -82,7 +82,8 @@ func TestStoppedPurgeSaysWhatItDid(t *testing.T) {
 	deletes := 0
 	s.server.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
 		if name := strings.ToUpper(cmd); (name == "EVALSHA" || name == "EVAL") && strings.Contains(strings.Join(args, " "), "{") && !strings.Contains(strings.Join(args, " "), ":audit") {
-			if deletes++; deletes > 2 { // the first is unknown by its name, and sent again
+			deletes++
+			if deletes > 2 { // the first is unknown by its name, and sent again
 				c.WriteError("NOPERM this user has no permissions")
 				return true
 			}

@@ -33,7 +33,7 @@ func TestTrendsAreOfTheLastNumbers(t *testing.T) {
 	var h history
 	for i := range 150 {
 		h.add(&redisidem.Stats{
-			States: map[redisidem.KeyState]redisidem.Estimate{redisidem.KeyInFlight: {Count: int64(i)}, redisidem.KeyDead: {Count: 2}, redisidem.KeyInterrupted: {Count: 1}},
+			States: map[redisidem.KeyState]redisidem.Estimate{redisidem.KeyInFlight: {Count: int64(i)}, redisidem.KeyDead: {Count: 3}, redisidem.KeyInterrupted: {Count: 1}},
 			Flows:  []redisidem.FlowIndex{{Overdue: 4, Dead: 3}, {Overdue: 1}},
 		})
 		if i == 0 {

@@ -55,7 +55,7 @@ func TestRegisteredMethods(t *testing.T) {
 	t.Parallel()
 	for method, want := range map[string]bool{
 		"GET": true, "POST": true, "post": true, "Patch": true, "QUERY": true, "VERSION-CONTROL": true,
-		"": false, "PSOT": false, "POST ": false, "PRI": false, "*": false,
+		"": false, "PSOT": false, "PO ST": false, "PRI": false, "*": false,
 	} {
 		if httpidem.IsRegisteredMethod(method) != want {
 			t.Errorf("%q is registered: %t", method, !want)

@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // grant is a lease on one revision of a key, as the server has granted it.
 type grant struct {
@@ -46,6 +49,7 @@ func (s *observer) follow(key string, seen *observation, now control) {
 	switch {
 	case now.owner != "-" && (now.owner != before.owner || now.fence != before.fence || now.revision != before.revision):
 		g := &grant{control: now, at: time.Now(), tick: s.world.tick(), kept: now.owner == before.owner && now.fence == before.fence}
+		g.again = slices.Contains(seen.ended, g.owner)
 		for i, old := range seen.grants {
 			g.again = g.again || !g.kept && old.owner == g.owner
 			last := i == len(seen.grants)-1

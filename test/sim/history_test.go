@@ -272,14 +272,19 @@ func (c *history) begins(ctx context.Context, value string, k *redisidem.Key, fe
 		}
 	}
 	c.holders[key] = append(c.holders[key], holder{value, ctx})
-	if last := c.fences[key]; fence < last || fence == last && !sameLease {
+	// A worker whose lease an operator took may not know it yet when the deadline of its flow ends a
+	// stage. It then begins the callback that fails the flow, whose commit is refused.
+	last := c.fences[key]
+	late := fence < last && c.revoked[key]
+	if fence < last && !late || fence == last && !sameLease {
 		c.violated("%s has fence %d on %s after fence %d", value, fence, key, last)
 	}
-	c.fences[key] = fence
-	if attempt == 0 {
+	c.fences[key] = max(fence, last)
+	switch {
+	case attempt == 0:
 		return // it is not a callback
-	}
-	if attempt != run || k.Attempts != attempts {
+	case late: // and neither does it count
+	case attempt != run || k.Attempts != attempts:
 		c.violated("%s is attempt %d and %d in all on %s, instead of %d and %d", value, attempt, k.Attempts, key, run, attempts)
 	}
 	if ctx.Err() != nil {

@@ -32,6 +32,7 @@ type observation struct {
 	claims []int64  // the fences of all leases that were granted
 	grants []*grant // the leases of the present record, by revision
 	takes  int      // how often the lease or the record was taken away
+	ended  []string // the tokens of the leases of earlier records
 }
 
 func newObserver(w *world) *observer {
@@ -142,6 +143,9 @@ var unclaimed = control{owner: "-"}
 
 // begin forgets the observations of an earlier record.
 func (seen *observation) begin(made string) {
+	for _, g := range seen.grants {
+		seen.ended = append(seen.ended, g.owner)
+	}
 	seen.made, seen.finished, seen.letter = made, "", false
 	seen.control, seen.grants = unclaimed, nil
 }

@@ -74,7 +74,9 @@ func (p *operator) requeueAll() {
 			switch {
 			case err == nil:
 				w.tell(func(t *tally) { t.RequeuedTogether++ })
-			case !errors.Is(err, redisidem.ErrUnavailable) && !errors.Is(err, redisidem.ErrNotFound):
+			case errors.Is(err, redisidem.ErrUnavailable), errors.Is(err, redisidem.ErrNotFound):
+			case errors.Is(err, redisidem.ErrStale): // a worker has claimed it since it was listed
+			default:
 				w.violation("%s cannot be requeued: %v", key.Value, err)
 			}
 		}

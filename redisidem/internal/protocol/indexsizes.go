@@ -23,7 +23,7 @@ const knownLife = auditLife
 // request.
 func (c *Client) RememberFlows(ctx context.Context, flows []string) error {
 	key := knownFlowsKey(c.namespace)
-	words := []any{"hset", key}
+	words := append(make([]any, 0, 2+2*len(flows)), "hset", key)
 	for _, flow := range flows {
 		words = append(words, flow, "")
 	}
