@@ -9,9 +9,9 @@ import (
 
 // Unlock takes the lease on a key away from its worker, as a last resort for a worker that hangs.
 // Its commit will be refused with [ErrFenced], but what it does outside Redis goes on until it
-// learns of the loss, and in a flow it may begin the callback that a deadline calls for: be sure that
-// it is dead, or that a second run does no harm. For a finished key, and for one whose lease is
-// free, it returns nil. One round trip.
+// learns of the loss, and in a flow it may begin the callback that a deadline calls for: be sure
+// that it is dead, or that a second run does no harm. For a finished key, and for one whose lease
+// is free, it returns nil. One round trip.
 //
 // It returns [ErrNotFound], [ErrInvalid], [ErrDamaged] and [ErrUnavailable].
 func (sc *Scope) Unlock(ctx context.Context, value string) error {

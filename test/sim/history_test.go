@@ -272,8 +272,8 @@ func (c *history) begins(ctx context.Context, value string, k *redisidem.Key, fe
 		}
 	}
 	c.holders[key] = append(c.holders[key], holder{value, ctx})
-	// A worker whose lease an operator took may not know it yet when the deadline of its flow ends a
-	// stage. It then begins the callback that fails the flow, whose commit is refused.
+	// A worker whose lease an operator took may not know it yet when the deadline of its flow ends
+	// a stage. It then begins the callback that fails the flow, whose commit is refused.
 	last := c.fences[key]
 	late := fence < last && c.revoked[key]
 	if fence < last && !late || fence == last && !sameLease {
