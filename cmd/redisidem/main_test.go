@@ -19,7 +19,6 @@ func TestExitStatusSaysWhatFailed(t *testing.T) {
 		"keys list --limit=-1":                                           "2",
 		"keys list --redis=":                                             "2",
 		"keys delete @idle --yes":                                        "2",
-		"keys delete @idle --yes --reason=r --actor=":                    "2",
 		"keys resolve @interrupted --status=99 --reason=r --yes":         "2",
 		"dead requeue --rate=0 --reason=r --yes":                         "2",
 		"scope purge acme --cursor=garbage --reason=r --yes":             "2",

@@ -422,7 +422,7 @@ func TestOperatorsCommandsWithoutAServer(t *testing.T) {
 		{reader, "keys list --timeout 20s", key.ID()},
 		{reader, "keys show --timeout 20s " + key.ID(), "State     idle"},
 		{reader, "audit --timeout 20s", "WHEN"},
-		{reader, "stats --timeout 20s", "idle   1     counted"},
+		{reader, "stats --timeout 20s", "idle         1     counted"},
 		{reader, "flows --timeout 20s", "1 idle"},
 		{reader, "keys delete --timeout 20s --yes --reason=r " + key.ID(), "delete: the Redis user lacks a right"},
 	} {

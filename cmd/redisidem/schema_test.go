@@ -291,7 +291,7 @@ func TestGatewayValidate(t *testing.T) {
 		{of("inherited", "routes: [{match: POST /a}]\ndefaults: {max_response: 99999999999}\n"), "inherited.yaml:4:12: defaults.max_response: ", invalid},
 		{of("stored", "routes:\n  - {match: POST /a, headers: [Set-Cookie]}\n"), "stored.yaml:4:22: routes[0].headers: ", invalid},
 		{of("mark", "routes:\n  - {match: POST /a, replay_header: Date}\n"), "mark.yaml:4:22: routes[0].replay_header: ", invalid},
-		{of("method", "routes:\n  - {match: /a, methods: [PO ST]}\n"), "method.yaml:4:17: routes[0].methods: ", invalid},
+		{of("method", "routes:\n  - {match: /a, methods: [PO ST]}\n"), "method.yaml:4:27: routes[0].methods[0]: ", invalid},
 		{of("page", "policy_url: /page\nroutes: [{match: POST /a}]\n"), "page.yaml:3:1: policy_url: ", invalid},
 		{of("brief", "lease: 1ms\n"), "brief.yaml:3:1: lease: ", invalid},
 		{of("braces", "namespace: '{a}'\n"), "braces.yaml:3:1: namespace: ", invalid},

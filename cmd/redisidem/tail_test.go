@@ -252,7 +252,7 @@ func TestTailKeepsItsPace(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := newLook(redisidem.NewInspector(svc), redisidem.Filter{States: []redisidem.KeyState{redisidem.KeyDead}})
+	l := newLook(redisidem.NewInspector(svc), redisidem.Filter{States: []redisidem.KeyState{redisidem.KeyInterrupted}})
 	defer l.close()
 	for i := range 5 {
 		if _, err := l.next(t.Context(), 200); err != nil {
