@@ -101,3 +101,6 @@ func (q *Quota) Kill() {
 	q.stop()
 	<-q.ended
 }
+
+// Observe reports an event as calls do.
+func (s *Service) Observe(ctx context.Context, e Event) { s.observe(ctx, e) }

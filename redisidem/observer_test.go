@@ -23,6 +23,17 @@ func (n nervous) Observe(_ context.Context, e redisidem.Event) {
 	}
 }
 
+// TestUnsetObserverCostsNothing counts what an event allocates that nobody receives.
+func TestUnsetObserverCostsNothing(t *testing.T) {
+	svc, err := redisidem.OpenUnchecked("redis://127.0.0.1:1", nil)
+	mustBe(t, err, nil)
+	event := redisidem.Event{Kind: redisidem.EventClaimed, Err: errStage}
+	if n := testing.AllocsPerRun(1000, func() { svc.Observe(ctx, event) }); n != 0 {
+		t.Errorf("an event without an observer allocates %v times", n)
+	}
+	mustBe(t, svc.Close(ctx), nil)
+}
+
 // TestObserverThatPanicsIsLogged has an observer that panics at each event, in the goroutines of
 // callers, renewers, completers and background commits.
 func TestObserverThatPanicsIsLogged(t *testing.T) {
