@@ -23,7 +23,7 @@ func (n nervous) Observe(_ context.Context, e redisidem.Event) {
 	}
 }
 
-// TestUnsetObserverCostsNothing counts what an event allocates that nobody receives.
+// TestUnsetObserverCostsNothing counts what an event allocates for a service without an observer.
 func TestUnsetObserverCostsNothing(t *testing.T) {
 	svc, err := redisidem.OpenUnchecked("redis://127.0.0.1:1", nil)
 	mustBe(t, err, nil)
