@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
 	"github.com/redisidem/redisidem/redisidem"
 	"github.com/redisidem/redisidem/redisidem/codec"
 )
@@ -27,17 +30,18 @@ func TestResolveRefusesAnotherCodecThanThePrograms(t *testing.T) {
 		"none": nil, "key 1": ring("1"), "key 2": ring("2"), "compression": compression, "compression and key 1": compressed,
 	}
 	withoutParams := redisidem.Request{Method: "POST", Path: "/"}
-	onPlainServers(t, func(t *testing.T, e *env) {
+	compare := func(t *testing.T, service func(func(*redisidem.Config)) *redisidem.Service, shown ...string) {
+		t.Helper()
 		for programs, theirs := range codecs {
 			for operator, ours := range codecs {
 				if programs == "compression and key 1" && operator == "key 1" {
 					continue // what it decodes differs by a letter before it, which says nothing
 				}
-				for _, shows := range []string{"params", "failure", "other"} {
+				for _, shows := range shown {
 					name := fmt.Sprintf("programs have %s, the operator %s, %s shows it", programs, operator, shows)
 					namespace := freshNamespace()
 					with := func(values redisidem.Codec) *redisidem.Service {
-						return e.service(func(c *redisidem.Config) { c.Namespace, c.Codec = namespace, values })
+						return service(func(c *redisidem.Config) { c.Namespace, c.Codec = namespace, values })
 					}
 					svc := with(theirs)
 					var err error
@@ -73,6 +77,21 @@ func TestResolveRefusesAnotherCodecThanThePrograms(t *testing.T) {
 				}
 			}
 		}
+	}
+	onPlainServers(t, func(t *testing.T, e *env) {
+		compare(t, func(set func(*redisidem.Config)) *redisidem.Service { return e.service(set) }, "params", "failure")
+	})
+	// A sample of records is bounded, and other tests have theirs on the servers above.
+	t.Run("alone", func(t *testing.T) {
+		client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
+		defer func() { mustBe(t, client.Close(), nil) }()
+		compare(t, func(set func(*redisidem.Config)) *redisidem.Service {
+			var cfg redisidem.Config
+			set(&cfg)
+			svc, err := redisidem.New(client, &cfg)
+			mustBe(t, err, nil)
+			return svc
+		}, "other")
 	})
 }
 
