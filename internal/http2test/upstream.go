@@ -3,6 +3,7 @@
 package http2test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -68,19 +69,24 @@ func New(t testing.TB, secure bool, end End) *Upstream {
 		u.Roots.AddCert(certified.Certificate())
 		u.listener = tls.NewListener(listener, &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}})
 	}
-	u.serving.Go(u.accept)
+	ctx, stop := context.WithCancel(context.Background())
+	u.serving.Go(func() { u.accept(ctx) })
 	t.Cleanup(u.serving.Wait)
+	// Go's client keeps a connection for ever if a request met its GOAWAY: the upstream closes it.
+	t.Cleanup(stop)
 	t.Cleanup(func() { _ = listener.Close() })
 	return u
 }
 
-func (u *Upstream) accept() {
+// accept serves connections until the listener is closed. They end with ctx.
+func (u *Upstream) accept(ctx context.Context) {
 	for {
 		conn, err := u.listener.Accept()
 		if err != nil {
 			return
 		}
 		u.serving.Go(func() {
+			defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 			defer func() { _ = conn.Close() }()
 			_ = u.serve(conn) // it ends with the connection
 		})

@@ -113,8 +113,10 @@ func inTurn(t *testing.T, first, others string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	t.Cleanup(serving.Wait)
+	t.Cleanup(stop) // neither side is sure to close its connection
 	t.Cleanup(func() { _ = listener.Close() })
 	serving.Go(func() {
 		for target := first; ; target = others {
@@ -122,11 +124,12 @@ func inTurn(t *testing.T, first, others string) string {
 			if err != nil {
 				return
 			}
-			to, err := new(net.Dialer).DialContext(context.Background(), "tcp", target)
+			to, err := new(net.Dialer).DialContext(ctx, "tcp", target)
 			if err != nil {
 				_ = conn.Close()
 				return
 			}
+			context.AfterFunc(ctx, func() { _, _ = conn.Close(), to.Close() })
 			join := func(from, to net.Conn) {
 				_, _ = io.Copy(to, from)
 				_, _ = from.Close(), to.Close()
