@@ -234,10 +234,10 @@ func (p *Page) add(f *Filter, infos []*KeyInfo) {
 }
 
 // preselect returns the records of a batch that may match a filter, and how many have no scope that
-// can be read. Most lists are of few keys, and this reads two fields instead of the whole.
+// can be read. Most lists are of few keys, and this reads a few fields instead of the whole.
 func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) (selected []identity, unknown int, err error) {
-	finished := len(f.States) == 0 || slices.Contains(f.States, KeyFinished) || slices.Contains(f.States, KeyUnreadable)
-	if f.Scope == "" && finished {
+	p := f.preselection()
+	if p == nil {
 		return ids, 0, nil
 	}
 	s := in.service
@@ -245,37 +245,21 @@ func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) (
 		return nil, 0, err
 	}
 	defer s.inFlight.leave()
-	read, err := s.redis.Peek(ctx, ids, fieldRequest, fieldPoint)
+	read, err := s.redis.Peek(ctx, ids, p.fields...)
 	if err = explain(ctx, "list", err); err != nil {
 		return nil, 0, err
 	}
 	selected = make([]identity, 0, len(ids))
 	for i, id := range ids {
-		values := read[i]
-		if f.Scope != "" {
-			scope, known := scopeOf(values)
-			if !known {
-				unknown++
-			}
-			if scope != f.Scope {
-				continue
-			}
+		may, known := p.mayMatch(read[i])
+		if !known {
+			unknown++
 		}
-		if finished || len(values) == 0 || values[1] != Finished {
+		if may {
 			selected = append(selected, id)
 		}
 	}
 	return selected, unknown, nil
-}
-
-// scopeOf returns the scope of a record from its request and its recovery point. known is false for
-// a record that is damaged there; a record that is gone, or a tombstone, has neither.
-func scopeOf(values []string) (scope string, known bool) {
-	if len(values) == 0 {
-		return "", false
-	}
-	r, ok := protocol.ParseRequest(values[0])
-	return r.Scope, ok || values[0]+values[1] == ""
 }
 
 // scan returns the places of the records that one step of a scan finds.
