@@ -136,7 +136,7 @@ func TestFailedEffectStoresNothingOfItsOutcome(t *testing.T) {
 					t.Fatalf("%s: error is %v", c.name, err)
 				}
 				mustBe(t, err, redisidem.ErrNotKept)
-				if !key.Finished() || key.Response != nil || raw.Exists(ctx, number).Val() != 0 || raw.Dump(ctx, k).Val() != before {
+				if !key.Finished() || !key.Response.IsZero() || raw.Exists(ctx, number).Val() != 0 || raw.Dump(ctx, k).Val() != before {
 					t.Errorf("%s: something of the outcome was written: %+v", c.name, key)
 				}
 				mustBe(t, sc.Delete(ctx, key), nil)
@@ -200,7 +200,7 @@ func TestInvalidEffectsAreRefusedBeforeSending(t *testing.T) {
 				return redisidem.Finish(redisidem.JSON(200, "done")).WithEffects(c.effects...), nil
 			})
 			mustBeInvalid(b, err, c.field, c.words...)
-			if !key.Finished() || key.Response != nil || b.sent()-before != 1 { // which says that the result is not kept
+			if !key.Finished() || !key.Response.IsZero() || b.sent()-before != 1 { // which says that the result is not kept
 				b.Errorf("%v: %d requests, %+v", err, b.sent()-before, key)
 			}
 			mustBe(b, sc.Delete(ctx, key), nil)

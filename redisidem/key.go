@@ -27,8 +27,9 @@ type Key struct {
 	RecoveryPoint string
 	// Revision is the number of commits that the record has accepted.
 	Revision int64
-	// Response is the last stored response: the answer of a finished key, or an interim answer. Nil
-	// if no response is stored. [Response.Write] accepts nil.
+	// Response is the last stored response: the answer of a finished key, or an interim answer. For
+	// a finished key it is never nil: without a stored response it is zero ([Response.IsZero]). For
+	// a key that is not finished it is nil if no response is stored.
 	Response *Response
 
 	// Attempts is how often work on the key may have begun. A claim that was given back before its
@@ -113,6 +114,13 @@ func (k *Key) view() view {
 // unchanged reports whether the key's fields are as the library set them. It does not compare the
 // bytes that the fields point to.
 func (k *Key) unchanged() bool { return k.original == k.view() }
+
+// answer gives a finished key without a stored response the zero Response.
+func (k *Key) answer() {
+	if k.Finished() && k.Response == nil {
+		k.Response = &Response{}
+	}
+}
 
 // identity names a key and its record in Redis.
 type identity = protocol.Identity

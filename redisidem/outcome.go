@@ -279,7 +279,7 @@ func (o Outcome) encode(id identity, key *Key, limit int) (encodedOutcome, error
 	if e.interim && e.point == Finished {
 		return e, invalid("Outcome.Interim", "cannot go with the recovery point %q", Finished)
 	}
-	if e.interim && e.response.empty() {
+	if e.interim && e.response.IsZero() {
 		return e, invalid("Outcome.Response", "must not be empty for an interim answer")
 	}
 	if !e.interim && !o.again && e.point == from {

@@ -116,10 +116,11 @@ func decodeRecord(id identity, values valueCodec, pairs []string) (*Key, error) 
 		return nil, err
 	}
 	k.Revision, k.Attempts = r.control.revision, int(r.control.attempts)
-	if !r.response.empty() && k.notKept == "" { // otherwise the stored response is that of an earlier stage
+	if !r.response.IsZero() && k.notKept == "" { // otherwise the stored response is that of an earlier stage
 		response := r.response // alone: r also has the stored form of all values
 		k.Response = &response
 	}
+	k.answer()
 	slices.SortFunc(k.Journal, func(a, b JournalEntry) int { return int(a.Revision - b.Revision) })
 	for i := range k.Journal {
 		k.Journal[i].measure(k.Journal[:i])
@@ -361,7 +362,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	next.ownAnswer = o.interim || o.point == Finished
 	if r := o.replaces(k); r != nil {
 		next.Response = nil
-		if !r.empty() {
+		if !r.IsZero() {
 			next.Response = r
 		}
 	}
@@ -374,6 +375,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	if o.notKept != nil {
 		next.notKept, next.Response = o.notKept.Part, nil
 	}
+	next.answer()
 	entry.Revision, entry.Stage = k.Revision, o.committedFrom(k.RecoveryPoint)
 	entry.measure(k.Journal)
 	next.SnoozedUntil = time.Time{}

@@ -42,7 +42,7 @@ func JSON(code int, v any) Response {
 // could not make its body, its status is below 200, or a header field has a line break. Otherwise
 // it returns the error of w.
 func (r *Response) Write(w http.ResponseWriter) error {
-	if r.empty() {
+	if r.IsZero() {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -64,8 +64,9 @@ func (r *Response) Write(w http.ResponseWriter) error {
 	return err
 }
 
-// empty reports whether r is nil or the zero Response.
-func (r *Response) empty() bool {
+// IsZero reports whether r is nil or the zero Response, so that there is no answer to give. That is
+// so for a key that was finished without a response, or whose response could not be kept.
+func (r *Response) IsZero() bool {
 	return r == nil || r.Code == 0 && len(r.Header) == 0 && len(r.Body) == 0 && r.err == nil
 }
 

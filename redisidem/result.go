@@ -73,7 +73,7 @@ func statusOf[T any](result *T) (status int, err error) {
 // if the response is not that of a result.
 func decodeResult[T any](r *Response) (T, error) {
 	var result, none T
-	if r.empty() {
+	if r.IsZero() {
 		return none, fmt.Errorf("%w: the key was finished without a result", ErrOtherType)
 	}
 	if err := json.Unmarshal(r.Body, &result); err != nil {

@@ -224,7 +224,7 @@ func TestCodecThatFailsStoresNothingOfAResult(t *testing.T) {
 		key, err := sc.Do(ctx, "bare", bare, finish("done"))
 		mustBeInvalid(b, err, "response_headers", "away")
 		mustBe(b, err, redisidem.ErrNotKept)
-		if !key.Finished() || key.Response != nil {
+		if !key.Finished() || !key.Response.IsZero() {
 			b.Errorf("the key is %+v", key)
 		}
 		_, err = sc.Do(ctx, "bare", bare, never(b))

@@ -93,7 +93,7 @@ func newKeyRecord(k *redisidem.KeyInfo, values bool) *keyRecord {
 	}
 	if values && k.Key != nil {
 		r.Params = k.Key.Params
-		if response := k.Key.Response; response != nil {
+		if response := k.Key.Response; !response.IsZero() {
 			r.Response = &answerRecord{response.Code, response.Header, response.Body}
 		}
 	}
@@ -219,7 +219,7 @@ func showValues(line func(name, format string, args ...any), k *redisidem.KeyInf
 	if len(k.Key.Params) > 0 {
 		line("Params", "%s", hidden(k.Key.Params))
 	}
-	if r := k.Key.Response; r != nil {
+	if r := k.Key.Response; !r.IsZero() {
 		line("Answer", "%d", r.Code)
 		if len(r.Body) > 0 {
 			line("Body", "%s", hidden(r.Body))

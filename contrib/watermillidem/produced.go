@@ -34,7 +34,7 @@ func encode(messages []*message.Message) redisidem.Response {
 
 // decode returns the messages that an earlier delivery has stored.
 func decode(r *redisidem.Response) ([]*message.Message, error) {
-	if r == nil {
+	if r.IsZero() {
 		return nil, nil // the key was finished by hand
 	}
 	var stored []produced

@@ -37,7 +37,7 @@ func newKeyPage(v *visit, k *redisidem.KeyInfo, reveal bool) *keyPage {
 	p.Response, p.Timeline = newResponse(k, reveal), timeline(k)
 	if reveal && k.Key != nil {
 		p.Values = append(p.Values, newStoredValue("Params", k.Key.Params))
-		if r := k.Key.Response; r != nil {
+		if r := k.Key.Response; !r.IsZero() {
 			p.Values = append(p.Values, newStoredValue("Response body", r.Body))
 		}
 	}
@@ -176,7 +176,7 @@ func newResponse(k *redisidem.KeyInfo, reveal bool) *response {
 		return &response{Status: k.Status}
 	}
 	stored := k.Key.Response
-	if stored == nil {
+	if stored.IsZero() {
 		return nil
 	}
 	r := &response{Status: stored.Code, Body: size(stored.Body)}

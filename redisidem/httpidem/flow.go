@@ -94,7 +94,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	case err != nil:
 		x.failFlow(key, err)
 	case key.Replayed():
-		x.replay(key.Response)
+		x.replay(key)
 	case key.Answered():
 		x.reply(key.Response)
 	default:
@@ -140,13 +140,7 @@ func (x *keyedRequest) refuseUnfinished(err error) {
 
 // reply answers with the response that this request has stored.
 func (x *keyedRequest) reply(stored *redisidem.Response) {
-	if stored == nil {
-		stored = &redisidem.Response{}
-	}
-	status := stored.Code
-	if status == 0 {
-		status = http.StatusOK
-	}
+	status := statusOf(stored)
 	h := x.w.Header()
 	for name, values := range stored.Header {
 		if name = http.CanonicalHeaderKey(name); !isNeverStored(name) {

@@ -140,6 +140,33 @@ func TestFlowAnswersARequest(t *testing.T) {
 	}
 }
 
+// TestFlowWithoutAResponse finishes a flow with nothing to say. The request and its retries get the
+// same answer.
+func TestFlowWithoutAResponse(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	flow, err := redisidem.NewFlow(redisidem.FlowConfig{Name: "quiet", Version: 1, Stages: []redisidem.FlowStage{
+		{Point: redisidem.Started, Work: func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+			return redisidem.Outcome{RecoveryPoint: redisidem.Finished}, nil
+		}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := s.middleware(nil).Flow(flow, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := serve(t, h)
+	for i := range 2 {
+		a := post(t, server.URL, "k", "")
+		wantStatus(t, a, http.StatusNoContent)
+		if a.body != "" || a.replayed() != (i == 1) {
+			t.Errorf("%d: replayed %v, %q", i, a.replayed(), a.body)
+		}
+	}
+}
+
 // TestPausedFlowAsksClientsToComeBack pauses a flow that has answered a request.
 func TestPausedFlowAsksClientsToComeBack(t *testing.T) {
 	t.Parallel()

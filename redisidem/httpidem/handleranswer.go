@@ -10,11 +10,11 @@ import (
 func (e *handlerRun) answer(key *redisidem.Key, err error) {
 	switch {
 	case e.capture == nil && err == nil && key.Answered():
-		e.replay(key.Response)
+		e.replay(key)
 	case e.capture == nil && err == nil:
 		e.fail(errClientGone, false)
 	case e.capture == nil && errors.Is(err, redisidem.ErrNotKept):
-		e.replay(nil)
+		e.refuseGone(0, err)
 	case e.capture == nil:
 		e.withoutStore(err)
 	case e.panicked:
@@ -40,7 +40,7 @@ func (e *handlerRun) resultOfRun(key *redisidem.Key, err error) (Result, error) 
 		return ResultReleased, err
 	case isReleased:
 		return released.result, nil
-	case err == nil && (key.Response == nil || key.Response.Header[notKeptHeader] != nil):
+	case err == nil && key.Response.Header[notKeptHeader] != nil:
 		return ResultNotKept, nil
 	case err == nil:
 		return ResultExecuted, nil

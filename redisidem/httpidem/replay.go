@@ -1,22 +1,19 @@
 package httpidem
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// replay answers with a stored response.
-func (x *keyedRequest) replay(stored *redisidem.Response) {
-	m := x.middleware
+// replay answers with the stored response of a key.
+func (x *keyedRequest) replay(key *redisidem.Key) {
+	m, stored := x.middleware, key.Response
 	switch {
-	case stored == nil || stored.Header[notKeptHeader] != nil:
-		original := 0
-		if stored != nil {
-			original = stored.Code
-		}
-		x.refuseGone(original, nil)
+	case key.NotKept() != nil || stored.Header[notKeptHeader] != nil:
+		x.refuseGone(stored.Code, nil)
 		return
 	case stored.Code != 0 && stored.Code < 200:
 		x.refuse(m.problem(ResultFailed), redisidem.ErrDamaged)
@@ -34,10 +31,7 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	m.markReplay(h)
 	// A shared cache must not give the response to other callers.
 	h.Set("Cache-Control", "no-store")
-	status := stored.Code
-	if status == 0 {
-		status = http.StatusOK
-	}
+	status := statusOf(stored)
 	var setTrailers func()
 	if bodyAllowed(status) && x.r.Method != http.MethodHead {
 		setTrailers = replayTrailers(h, stored.Header)
@@ -54,6 +48,14 @@ func (x *keyedRequest) replay(stored *redisidem.Response) {
 	if setTrailers != nil {
 		setTrailers()
 	}
+}
+
+// statusOf returns the status with which a response is sent, as [redisidem.Response.Write] does.
+func statusOf(r *redisidem.Response) int {
+	if r.IsZero() {
+		return http.StatusNoContent
+	}
+	return cmp.Or(r.Code, http.StatusOK)
 }
 
 // refuseGone answers a retry of a request that was executed, and whose response was not kept.

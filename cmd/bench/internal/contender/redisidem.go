@@ -95,7 +95,7 @@ func answer(key *redisidem.Key, err error) (response []byte, replayed bool, _ er
 		return nil, false, ErrInFlight
 	case err != nil:
 		return nil, false, err
-	case key.Response == nil:
+	case key.Response.IsZero():
 		return nil, false, errors.New("there is no response")
 	}
 	return key.Response.Body, key.Replayed(), nil
