@@ -245,13 +245,13 @@ func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) (
 		return nil, 0, err
 	}
 	defer s.inFlight.leave()
-	read, err := s.redis.Peek(ctx, ids, p.fields...)
+	read, at, err := s.redis.Peek(ctx, ids, p.fields...)
 	if err = explain(ctx, "list", err); err != nil {
 		return nil, 0, err
 	}
 	selected = make([]identity, 0, len(ids))
 	for i, id := range ids {
-		may, known := p.mayMatch(read[i])
+		may, known := p.mayMatch(read[i], at)
 		if !known {
 			unknown++
 		}

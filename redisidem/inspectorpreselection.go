@@ -2,16 +2,17 @@ package redisidem
 
 import (
 	"slices"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
 // preselection says by a few fields of a record that a filter does not match it.
 type preselection struct {
-	scope  string   // which the record must have; "" for any
-	open   bool     // whether the key must not be finished
-	fields []string // that are read: the request, the recovery point, and one for each of tests
-	tests  []func(stored string) bool
+	scope  string                                   // which the record must have; "" for any
+	open   bool                                     // whether the key must not be finished
+	fields []string                                 // that are read: the request, the recovery point, and one for each of tests
+	tests  []func(stored string, at time.Time) bool // at is when it was read
 }
 
 // preselection returns nil if all of a record must be read to know that it does not match.
@@ -22,15 +23,15 @@ func (f *Filter) preselection() *preselection {
 		fields: []string{fieldRequest, fieldPoint},
 	}
 	if f.Flow != "" {
-		p.test(fieldFlow, func(stored string) bool { return stored == f.Flow || protocol.FlowName(stored) == f.Flow })
+		p.test(fieldFlow, func(stored string, _ time.Time) bool { return stored == f.Flow || protocol.FlowName(stored) == f.Flow })
 	}
 	if f.Failure != "" {
-		p.test(fieldLastFailure, func(stored string) bool { return stored != "" })
+		p.test(fieldLastFailure, func(stored string, _ time.Time) bool { return stored != "" })
 	}
-	if f.Attempts > 0 {
-		p.test(fieldControl, func(stored string) bool {
+	if f.Attempts > 0 || f.OlderThan > 0 {
+		p.test(fieldControl, func(stored string, at time.Time) bool {
 			c, err := decodeControl(stored)
-			return err == nil && c.attempts >= int64(f.Attempts)
+			return err == nil && c.attempts >= int64(f.Attempts) && at.Sub(c.created) >= f.OlderThan
 		})
 	}
 	if p.scope == "" && !p.open && len(p.tests) == 0 {
@@ -41,14 +42,14 @@ func (f *Filter) preselection() *preselection {
 
 // test adds what the stored value of a field must be. An unreadable record is in no list that asks
 // for such a field.
-func (p *preselection) test(field string, passes func(stored string) bool) {
+func (p *preselection) test(field string, passes func(stored string, at time.Time) bool) {
 	p.fields, p.tests = append(p.fields, field), append(p.tests, passes)
 }
 
 // mayMatch reports whether a record may match, by the values of the fields. They are nil for a
 // Redis key of another type. known is false if there is a scope to match, and the record's cannot
 // be read.
-func (p *preselection) mayMatch(values []string) (may, known bool) {
+func (p *preselection) mayMatch(values []string, at time.Time) (may, known bool) {
 	if p.scope != "" {
 		scope, known := scopeOf(values)
 		if scope != p.scope {
@@ -62,7 +63,7 @@ func (p *preselection) mayMatch(values []string) (may, known bool) {
 		return false, true
 	}
 	for i, passes := range p.tests {
-		if !passes(values[i+2]) {
+		if !passes(values[i+2], at) {
 			return false, true
 		}
 	}

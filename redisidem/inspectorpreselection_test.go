@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redisidem/redisidem/redisidem"
 )
@@ -41,9 +42,9 @@ func TestPreselectionLosesNoKey(t *testing.T) {
 		}
 		for _, state := range append(redisidem.KeyStates(), -1) {
 			for _, flow := range []string{"", "cart", "cart/1", "cart/2"} {
-				for attempts := range 4 {
+				for attempts := range 6 { // and each once with an age, which all have
 					for _, failure := range []string{"", errStage.Error(), "no such text"} {
-						f := redisidem.Filter{Flow: flow, Attempts: attempts, Failure: failure}
+						f := redisidem.Filter{Flow: flow, Attempts: attempts % 3, OlderThan: time.Duration(attempts / 3), Failure: failure}
 						if state >= 0 {
 							f.States = []redisidem.KeyState{state}
 						}
@@ -52,7 +53,7 @@ func TestPreselectionLosesNoKey(t *testing.T) {
 							name, _, _ := strings.Cut(k.Flow, "/")
 							unreadable := k.State == redisidem.KeyUnreadable
 							if (state < 0 || k.State == state) && (flow == "" || !unreadable && (flow == k.Flow || flow == name)) &&
-								(attempts == 0 || !unreadable && k.Attempts >= attempts) &&
+								(attempts == 0 || !unreadable && k.Attempts >= attempts%3) &&
 								(failure == "" || k.LastFailure != nil && strings.Contains(k.LastFailure.Text, failure)) {
 								want[k.Scope] = true
 							}

@@ -358,11 +358,11 @@ func message(v any) proto.Message {
 
 // replay returns a stored response.
 func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, error) {
-	if stored != nil && stored.Code == gone {
+	if stored.Code == gone {
 		return nil, refuse(ctx, codes.DataLoss, "the call was executed, and its answer was not kept", never)
 	}
 	var answer spb.Status
-	if stored == nil || proto.Unmarshal(stored.Body, &answer) != nil {
+	if proto.Unmarshal(stored.Body, &answer) != nil {
 		return nil, refuse(ctx, codes.Internal, "the stored answer cannot be read", never)
 	}
 	var m proto.Message

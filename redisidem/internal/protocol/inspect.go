@@ -72,9 +72,10 @@ func (c *Client) Inspect(ctx context.Context, ids []Identity, fields ...string) 
 }
 
 // Peek reads some fields of records, in the order of the arguments. An absent field is "". It costs
-// less than [Client.Inspect]. The result is nil for a Redis key of another type.
-func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) ([][]string, error) {
-	cmds := make([]redis.Cmder, len(ids))
+// less than [Client.Inspect]. The values are nil for a Redis key of another type. at is the server's
+// time of the reading.
+func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) (values [][]string, at time.Time, err error) {
+	cmds := make([]redis.Cmder, len(ids), len(ids)+1)
 	for i, id := range ids {
 		words := append(make([]any, 0, 2+len(fields)), "hmget", id.Record)
 		for _, f := range fields {
@@ -82,17 +83,18 @@ func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) ([]
 		}
 		cmds[i] = redis.NewSliceCmd(ctx, words...)
 	}
-	if err := c.readEach(ctx, cmds); err != nil {
-		return nil, err
+	now := redis.NewTimeCmd(ctx, "time")
+	if err := c.readEach(ctx, append(cmds, now)); err != nil {
+		return nil, time.Time{}, err
 	}
-	all := make([][]string, len(ids))
+	values = make([][]string, len(ids))
 	for i, cmd := range cmds {
 		for _, value := range cmd.(*redis.SliceCmd).Val() { //nolint:forcetypeassert // made above
 			text, _ := value.(string)
-			all[i] = append(all[i], text)
+			values[i] = append(values[i], text)
 		}
 	}
-	return all, nil
+	return values, now.Val().UTC(), nil
 }
 
 // lifeOf reads the reply to PTTL.
