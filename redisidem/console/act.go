@@ -204,13 +204,16 @@ func (c *Console) readTargets(v *visit, kind actKind) (*confirmPage, error) {
 		if err := v.beginCostly(); err != nil {
 			return nil, err
 		}
-		keys, records, next, err := c.collect(ctx, filter, "", maxTargets, targetsTime)
+		found, err := c.collect(ctx, filter, "", maxTargets, targetsTime)
 		if err != nil {
 			return nil, err
 		}
-		if more := len(keys) > maxTargets; more || next != "" {
-			keys = keys[:min(len(keys), maxTargets)]
-			p.Note = "These are the first that match, after " + count(records, "record") + ". Repeat the act for the rest."
+		keys := found.Keys[:min(len(found.Keys), maxTargets)]
+		if len(keys) < len(found.Keys) || found.cursor != "" {
+			p.Note = "These are the first that match, after " + count(found.Records, "record") + ". Repeat the act for the rest."
+		}
+		if text := found.Unfiltered(); text != "" {
+			p.Note = strings.TrimSpace(p.Note + " " + text)
 		}
 		for _, k := range keys {
 			p.Hits = append(p.Hits, hit{Target: newTarget(k).String(), ID: k.ID, Key: k})

@@ -21,11 +21,26 @@ const (
 type list struct {
 	Form    filterForm
 	Dead    bool // the page is about dead letters
-	Keys    []*redisidem.KeyInfo
-	Records int // looked at for this page
-	Next    string
+	Found   matching
+	Next    string // the address of the next page; empty on the last one
 	Problem string
 	Acts    []actKind
+}
+
+// matching is what a look through the records has found.
+type matching struct {
+	Keys    []*redisidem.KeyInfo
+	Records int    // looked at
+	Unread  int    // keys that may match, whose last failure cannot be decoded
+	cursor  string // continues the look; empty at its end
+}
+
+// Unfiltered says of which keys it is not known whether they match; "" for none.
+func (m *matching) Unfiltered() string {
+	if m.Unread == 0 {
+		return ""
+	}
+	return "The error of " + count(m.Unread, "more key") + " cannot be read without the programs' codec, so it is not known whether it matches."
 }
 
 // Target names a key of the list in a form.
@@ -50,52 +65,50 @@ func (c *Console) showList(v *visit, query url.Values, l *list) error {
 	}
 	form, filter, err := readFilter(query)
 	l.Form = form
-	var next string
 	if err == nil {
 		err = v.beginCostly()
 	}
 	if err == nil {
-		l.Keys, l.Records, next, err = c.collect(v.r.Context(), filter, query.Get("cursor"), pageKeys, pageTime)
+		l.Found, err = c.collect(v.r.Context(), filter, query.Get("cursor"), pageKeys, pageTime)
 	}
 	status := http.StatusOK
 	if err != nil {
 		p := explain(err)
-		if p.status >= http.StatusInternalServerError && len(l.Keys) == 0 {
+		if p.status >= http.StatusInternalServerError && len(l.Found.Keys) == 0 {
 			return err
 		}
 		status, l.Problem = p.status, p.text
 	}
-	if next != "" {
+	if cursor := l.Found.cursor; cursor != "" {
 		more := form.query()
-		more.Set("cursor", next)
+		more.Set("cursor", cursor)
 		l.Next = v.link(name, more)
 	}
 	return v.render(status, "keys", title, l)
 }
 
-// collect returns the keys of the next pages of a list, each once, until it has enough or some time
-// has passed. next continues the list, also after an error.
-func (c *Console) collect(ctx context.Context, f redisidem.Filter, cursor string, enough int, patience time.Duration) (
-	keys []*redisidem.KeyInfo, records int, next string, err error,
-) {
+// collect looks through the next pages of a list for keys, each once, until it has enough or some
+// time has passed. What was found can be continued after an error, too.
+func (c *Console) collect(ctx context.Context, f redisidem.Filter, cursor string, enough int, patience time.Duration) (matching, error) {
 	began := time.Now()
 	seen := make(map[string]bool)
-	next = cursor
+	found := matching{cursor: cursor}
 	for page, err := range c.inspector.List(ctx, f, cursor) {
 		if err != nil {
-			return keys, records, next, err
+			return found, err
 		}
 		for _, k := range page.Keys {
 			if !seen[k.ID] {
 				seen[k.ID] = true
-				keys = append(keys, k)
+				found.Keys = append(found.Keys, k)
 			}
 		}
-		records += page.Records
-		next = page.Next
-		if len(keys) >= enough || time.Since(began) >= patience {
+		found.Records += page.Records
+		found.Unread += page.Unread
+		found.cursor = page.Next
+		if len(found.Keys) >= enough || time.Since(began) >= patience {
 			break
 		}
 	}
-	return keys, records, next, nil
+	return found, nil
 }

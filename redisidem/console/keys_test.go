@@ -1,7 +1,9 @@
 package console_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/redisidem/redisidem/internal/redistest/rediscase"
 	"github.com/redisidem/redisidem/redisidem"
+	"github.com/redisidem/redisidem/redisidem/codec"
 	"github.com/redisidem/redisidem/redisidem/console"
 )
 
@@ -53,6 +56,25 @@ func TestKeysHaveFilters(t *testing.T) {
 	matching := url.Values{"all": {"1"}, "state": {"dead"}, "error": {"another"}}
 	mustHave(t, s.post("/acts/delete", matching, 200), "There is nothing to act on.")
 	mustHave(t, s.get("/keys?state=unreadable", 200), ">damaged record: unknown schema version")
+}
+
+// TestKeysSayWhatAFilterCannotRead has a failure that was encrypted, and a console without the key.
+func TestKeysSayWhatAFilterCannotRead(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).site()
+	encryption, err := codec.NewEncryption(codec.EncryptionKey{ID: "k1", Secret: bytes.Repeat([]byte("s"), 32)})
+	s.must(err)
+	_, err = s.open(encryption).Scope("encrypted").Do(t.Context(), "failed", request, func(context.Context, *redisidem.Stage) (redisidem.Outcome, error) {
+		return redisidem.Outcome{}, errProvider
+	})
+	if !errors.Is(err, errProvider) {
+		t.Fatal(err)
+	}
+	const unread = "The error of 1 more key cannot be read without the programs&#39; codec"
+	mustHave(t, s.get("/keys?error=away", 200), unread, s.ids["interrupted"])
+	mustHave(t, s.get("/keys?error=nosuch", 200), unread, "No key matches.")
+	mustLack(t, s.get("/keys?error=away&scope=dead", 200), unread)
+	mustHave(t, s.post("/acts/delete", url.Values{"all": {"1"}, "error": {"nosuch"}}, 200), unread, "There is nothing to act on.")
 }
 
 func TestKeysRefuseBadInput(t *testing.T) {
