@@ -96,6 +96,8 @@ func (m *machine) compare(s *slot, key *redisidem.Key) {
 		m.t.Fatalf("the key is at %q, revision %d, want %q, revision %d", key.RecoveryPoint, key.Revision, r.point, r.revision)
 	case key.Attempts != r.attempts:
 		m.t.Fatalf("%d attempts, want %d", key.Attempts, r.attempts)
+	case key.Response == nil && key.Finished():
+		m.t.Fatal("the key is finished, and its response is nil")
 	case !sameResponse(key.Response, r.response):
 		m.t.Fatalf("the response is %+v, want %+v", key.Response, r.response)
 	case len(key.Journal) != len(r.journal):
@@ -116,11 +118,8 @@ func (m *machine) compare(s *slot, key *redisidem.Key) {
 
 // sameResponse compares two responses byte for byte. An empty response equals a missing one.
 func sameResponse(a, b *redisidem.Response) bool {
-	if b != nil && b.Code == 0 && len(b.Header) == 0 && len(b.Body) == 0 {
-		b = nil
-	}
-	if a == nil || b == nil {
-		return a == b
+	if a.IsZero() || b.IsZero() {
+		return a.IsZero() && b.IsZero()
 	}
 	return a.Code == b.Code && bytes.Equal(a.Body, b.Body) &&
 		(len(a.Header) == 0 && len(b.Header) == 0 || reflect.DeepEqual(a.Header, b.Header))
