@@ -72,8 +72,8 @@ func (c *Client) Inspect(ctx context.Context, ids []Identity, fields ...string) 
 }
 
 // Peek reads some fields of records, in the order of the arguments. An absent field is "". It costs
-// less than [Client.Inspect]. The values are nil for a Redis key of another type. at is the server's
-// time of the reading.
+// less than [Client.Inspect]. The values are nil for a Redis key of another type. The server's time
+// of the reading is at.
 func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) (values [][]string, at time.Time, err error) {
 	cmds := make([]redis.Cmder, len(ids), len(ids)+1)
 	for i, id := range ids {
