@@ -71,7 +71,7 @@ func TestDeadCommandsOfAUserWhoMayOnlyRead(t *testing.T) {
 	server := rediscase.Server(t)
 	admin := server.Client()
 	t.Cleanup(func() { _ = admin.Close() })
-	rules := regexp.MustCompile(`(?s)ACL SETUSER viewer on >password (.*?)` + "```").FindStringSubmatch(operationsPage(t))
+	rules := regexp.MustCompile(`(?s)ACL SETUSER viewer on >password (.*?)` + "```").FindStringSubmatch(operatorPages(t))
 	for _, rule := range append([]string{"reset", "on", ">hunter2"}, strings.Fields(rules[1])...) {
 		if strings.HasPrefix(rule, "+client|") {
 			continue // older servers do not have all of them

@@ -131,20 +131,20 @@ func TestRulesAreValid(t *testing.T) {
 	}
 }
 
-// TestAlertsHaveARunbook checks that docs/operations.md describes each alert.
+// TestAlertsHaveARunbook checks that docs/alerts.md describes each alert.
 func TestAlertsHaveARunbook(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../../docs/operations.md")
+	text, err := os.ReadFile("../../docs/alerts.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := alerts(t)
-	described := regexp.MustCompile(`(?m)^### (Redisidem\w+)$`).FindAllStringSubmatch(string(text), -1)
+	described := regexp.MustCompile(`(?m)^## (Redisidem\w+)$`).FindAllStringSubmatch(string(text), -1)
 	for _, a := range all {
 		if !slices.ContainsFunc(described, func(m []string) bool { return m[1] == a.Alert }) {
-			t.Errorf("docs/operations.md has no section %s", a.Alert)
+			t.Errorf("docs/alerts.md has no section %s", a.Alert)
 		}
-		if want := "docs/operations.md#" + strings.ToLower(a.Alert); a.Annotations["runbook"] != want {
+		if want := "docs/alerts.md#" + strings.ToLower(a.Alert); a.Annotations["runbook"] != want {
 			t.Errorf("the runbook of %s is %q, want %q", a.Alert, a.Annotations["runbook"], want)
 		}
 		if a.Annotations["summary"] == "" || a.Annotations["description"] == "" || a.Labels["severity"] == "" {
@@ -152,7 +152,7 @@ func TestAlertsHaveARunbook(t *testing.T) {
 		}
 	}
 	if len(described) != len(all) {
-		t.Errorf("docs/operations.md describes %d alerts of %d", len(described), len(all))
+		t.Errorf("docs/alerts.md describes %d alerts of %d", len(described), len(all))
 	}
 }
 

@@ -289,13 +289,18 @@ func TestOperatorsCommands(t *testing.T) {
 	}
 }
 
-func operationsPage(t *testing.T) string {
+// operatorPages returns the text of the pages for operators.
+func operatorPages(t *testing.T) string {
 	t.Helper()
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
-	if err != nil {
-		t.Fatal(err)
+	var text strings.Builder
+	for _, name := range []string{"operations.md", "alerts.md"} {
+		page, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text.Write(page)
 	}
-	return string(page)
+	return text.String()
 }
 
 // TestCommandsRefuseBadInput gives commands values outside of their bounds. They name the flag and
@@ -342,10 +347,10 @@ func TestCommandsRefuseBadInput(t *testing.T) {
 	}
 }
 
-// TestOperationsPageNamesCommands parses each command of docs/operations.md.
-func TestOperationsPageNamesCommands(t *testing.T) {
+// TestPagesForOperatorsNameCommands parses each command of docs/operations.md and docs/alerts.md.
+func TestPagesForOperatorsNameCommands(t *testing.T) {
 	t.Parallel()
-	page := operationsPage(t)
+	page := operatorPages(t)
 	lines := regexp.MustCompile("`redisidem ([^`]+)`").FindAllStringSubmatch(page, -1)
 	if len(lines) < 17 {
 		t.Fatalf("%d commands are found", len(lines))
@@ -392,7 +397,7 @@ func TestOperatorsCommandsWithoutAServer(t *testing.T) {
 	server := rediscase.Server(t)
 	admin := server.Client()
 	t.Cleanup(func() { _ = admin.Close() })
-	rules := regexp.MustCompile(`(?s)ACL SETUSER viewer on >password (.*?)` + "```").FindStringSubmatch(operationsPage(t))
+	rules := regexp.MustCompile(`(?s)ACL SETUSER viewer on >password (.*?)` + "```").FindStringSubmatch(operatorPages(t))
 	if rules == nil {
 		t.Fatal("the page has no rules for a user that may only read")
 	}
