@@ -36,8 +36,7 @@ func TestPageConsumer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		_, err := shipping.Handle(ctx, consumer.Message{ID: orderID, Body: body, Extend: extend}, ship)
-		if err == nil {
+		if _, err := shipping.Handle(ctx, consumer.Message{ID: orderID, Body: body, Extend: extend}, ship); err == nil {
 			acknowledge()
 		}
 	}
@@ -46,7 +45,7 @@ func TestPageConsumer(t *testing.T) {
 	}
 }
 
-// TestPageWebhook is about http.md.
+// TestPageWebhook is about webhooks.md.
 func TestPageWebhook(t *testing.T) {
 	t.Parallel()
 	svc, mux, events := idemtest.NewService(t, nil), http.NewServeMux(), 0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"strings"
 	"time"
 
@@ -147,7 +148,9 @@ func (f *actFlags) all(
 			}
 			progress(fmt.Sprintf("%s %s, %d refused ", count(acted, "dead letter"), done, refused))
 		}
+		progress("")
 		err := r.flush()
+		fmt.Fprintln(os.Stderr, count(acted, "dead letter"), done)
 		if refused > 0 {
 			err = errors.Join(err, fmt.Errorf("%d of %s were refused", refused, count(acted+refused, "dead letter")))
 		}

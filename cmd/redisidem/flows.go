@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 
@@ -101,6 +102,9 @@ func (c *flowsVersions) Run(ctx context.Context) error {
 		versions, err := in.OpenVersions(ctx, c.Flow)
 		if err != nil {
 			return err
+		}
+		if len(versions) == 0 {
+			fmt.Fprintf(os.Stderr, "No index has an unfinished key of %s. A flow without RecoverAfter has no index: redisidem flows reads all records.\n", c.Flow)
 		}
 		r := newRows(c.Output, "VERSION OPEN DEAD")
 		for _, v := range versions {

@@ -152,7 +152,7 @@ func showKey(k *redisidem.KeyInfo, output string, values bool) error {
 	if k.State == redisidem.KeyUnreadable {
 		return w.Flush()
 	}
-	line("Request", "%s %s", shown(k.Method), shown(k.Path))
+	line("Request", "%s", strings.TrimSpace(shown(k.Method)+" "+shown(k.Path)))
 	if k.Flow != "" {
 		line("Flow", "%s", shown(k.Flow))
 	}
