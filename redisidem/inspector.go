@@ -80,7 +80,7 @@ func (in *Inspector) Exist(ctx context.Context, records ...string) ([]bool, erro
 		return nil, err
 	}
 	defer s.inFlight.leave()
-	read, _, err := s.redis.Peek(ctx, ids, fieldControl, fieldPoint, fieldFingerprint, fieldRequest)
+	read, err := s.redis.Peek(ctx, ids, fieldControl, fieldPoint, fieldFingerprint, fieldRequest)
 	if err = explain(ctx, "exist", err); err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ const (
 	scanCount = 100
 	// inspectBatch is how many records are read with one request.
 	inspectBatch = 100
-	// readAhead is how many pages are read while the caller has one. A page takes three round
+	// readAhead is how many pages are read while the caller has one. A page takes up to four round
 	// trips, and only its scan must follow the scan before, so that more would not be faster.
 	readAhead = 2
 )
@@ -100,7 +100,7 @@ type Page struct {
 	Keys []*KeyInfo
 	// Records is how many records this step looked at. Unknown is how many of them are damaged so
 	// that their scope cannot be read; they are in no list of a scope. It is counted in lists of a
-	// scope only.
+	// scope only, and all of them only if the filter has nothing but the scope.
 	Records, Unknown int
 	// Unread is how many of them match the filter but for [Filter.Failure], and have a last failure
 	// whose text Config.Codec cannot decode: they may be missing in Keys.
@@ -245,7 +245,7 @@ func (in *Inspector) preselect(ctx context.Context, f *Filter, ids []identity) (
 		return nil, 0, err
 	}
 	defer s.inFlight.leave()
-	read, at, err := s.redis.Peek(ctx, ids, p.fields...)
+	read, at, err := s.redis.PeekAt(ctx, ids, p.fields...)
 	if err = explain(ctx, "list", err); err != nil {
 		return nil, 0, err
 	}

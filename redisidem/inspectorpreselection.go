@@ -7,6 +7,10 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
+// clockMargin is by how much a key may be too young for a preselection: masters of a cluster have
+// clocks of their own, and any of them may be asked.
+const clockMargin = time.Minute
+
 // preselection says by a few fields of a record that a filter does not match it.
 type preselection struct {
 	scope  string                                   // which the record must have; "" for any
@@ -28,10 +32,16 @@ func (f *Filter) preselection() *preselection {
 	if f.Failure != "" {
 		p.test(fieldLastFailure, func(stored string, _ time.Time) bool { return stored != "" })
 	}
-	if f.Attempts > 0 || f.OlderThan > 0 {
+	if f.Attempts > 0 {
+		p.test(fieldControl, func(stored string, _ time.Time) bool {
+			c, err := decodeControl(stored)
+			return err == nil && c.attempts >= int64(f.Attempts)
+		})
+	}
+	if f.OlderThan > 0 {
 		p.test(fieldControl, func(stored string, at time.Time) bool {
 			c, err := decodeControl(stored)
-			return err == nil && c.attempts >= int64(f.Attempts) && at.Sub(c.created) >= f.OlderThan
+			return err == nil && at.Sub(c.created) >= f.OlderThan-clockMargin
 		})
 	}
 	if p.scope == "" && !p.open && len(p.tests) == 0 {

@@ -64,7 +64,7 @@ func (in *Inspector) countVersions(ctx context.Context, index string, versions m
 	}
 	name, dead := protocol.FlowOfIndex(index)
 	for batch := range slices.Chunk(ids, inspectBatch) {
-		read, _, err := in.service.redis.Peek(ctx, batch, fieldFlow, fieldPoint)
+		read, err := in.service.redis.Peek(ctx, batch, fieldFlow, fieldPoint)
 		if err != nil {
 			return err
 		}

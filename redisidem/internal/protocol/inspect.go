@@ -72,10 +72,21 @@ func (c *Client) Inspect(ctx context.Context, ids []Identity, fields ...string) 
 }
 
 // Peek reads some fields of records, in the order of the arguments. An absent field is "". It costs
-// less than [Client.Inspect]. The values are nil for a Redis key of another type. The server's time
-// of the reading is at.
-func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) (values [][]string, at time.Time, err error) {
-	cmds := make([]redis.Cmder, len(ids), len(ids)+1)
+// less than [Client.Inspect]. The values are nil for a Redis key of another type.
+func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) ([][]string, error) {
+	return c.peek(ctx, ids, fields)
+}
+
+// PeekAt is [Client.Peek] with a server's time of the reading.
+func (c *Client) PeekAt(ctx context.Context, ids []Identity, fields ...string) (values [][]string, at time.Time, err error) {
+	now := redis.NewTimeCmd(ctx, "time")
+	values, err = c.peek(ctx, ids, fields, now)
+	return values, now.Val().UTC(), err
+}
+
+// peek sends more commands with those that read the fields.
+func (c *Client) peek(ctx context.Context, ids []Identity, fields []string, more ...redis.Cmder) ([][]string, error) {
+	cmds := make([]redis.Cmder, len(ids), len(ids)+len(more))
 	for i, id := range ids {
 		words := append(make([]any, 0, 2+len(fields)), "hmget", id.Record)
 		for _, f := range fields {
@@ -83,18 +94,17 @@ func (c *Client) Peek(ctx context.Context, ids []Identity, fields ...string) (va
 		}
 		cmds[i] = redis.NewSliceCmd(ctx, words...)
 	}
-	now := redis.NewTimeCmd(ctx, "time")
-	if err := c.readEach(ctx, append(cmds, now)); err != nil {
-		return nil, time.Time{}, err
+	if err := c.readEach(ctx, append(cmds, more...)); err != nil {
+		return nil, err
 	}
-	values = make([][]string, len(ids))
+	values := make([][]string, len(ids))
 	for i, cmd := range cmds {
 		for _, value := range cmd.(*redis.SliceCmd).Val() { //nolint:forcetypeassert // made above
 			text, _ := value.(string)
 			values[i] = append(values[i], text)
 		}
 	}
-	return values, now.Val().UTC(), nil
+	return values, nil
 }
 
 // lifeOf reads the reply to PTTL.
