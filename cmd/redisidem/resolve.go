@@ -34,7 +34,7 @@ type keysResolve struct {
 	actFlags
 	answerFlags
 	keyArgument
-	Status int    `required:"" help:"Status of the answer, from 200 to 599, or 0 for none."`
+	Status int    `required:"" help:"Status of the answer, from 200 to 599, or 0 for none. With 0 and no body a retry over HTTP gets 410."`
 	Body   string `placeholder:"FILE" help:"Body of the answer; - for standard input, which needs --yes."`
 	Type   string `default:"application/json" help:"Content-Type of the body."`
 	Leave  bool   `help:"Keep what the stages of the key's flow have committed. Needed if they can be undone."`

@@ -358,7 +358,7 @@ func message(v any) proto.Message {
 
 // replay returns a stored response.
 func (s *Server) replay(ctx context.Context, stored *redisidem.Response) (any, error) {
-	if stored.Code == gone {
+	if stored.IsZero() || stored.Code == gone {
 		return nil, refuse(ctx, codes.DataLoss, "the call was executed, and its answer was not kept", never)
 	}
 	var answer spb.Status

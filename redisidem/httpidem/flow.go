@@ -17,10 +17,10 @@ import (
 // [ResultBodyTooLarge]. The function is called concurrently.
 type ParamsFunc func(r *http.Request, body []byte) (any, error)
 
-// Flow returns a handler that runs a flow once for each key. It writes the response of the flow, or
-// the interim answer of a stage. A retry continues where an earlier request stopped, and gets the
-// response once it exists. Stages see only the part of the request that params returns. With nil
-// params they see nothing of it.
+// Flow returns a handler that runs a flow once for each key. It writes the response of the flow,
+// 204 if that has none, or the interim answer of a stage. A retry continues where an earlier
+// request stopped, and gets the response once it exists. Stages see only the part of the request
+// that params returns. With nil params they see nothing of it.
 //
 // A request without a key is refused, even with Config.Key.Optional. A method that is not covered
 // is answered with 405. A flow decides its own response, so Response, AnswerUnacknowledged and
@@ -94,7 +94,7 @@ func (x *keyedRequest) runFlow(flow *redisidem.Flow) {
 	case err != nil:
 		x.failFlow(key, err)
 	case key.Replayed():
-		x.replay(key)
+		x.replay(key.Response)
 	case key.Answered():
 		x.reply(key.Response)
 	default:

@@ -9,12 +9,14 @@ import (
 // answer writes the response, given the result of the service.
 func (e *handlerRun) answer(key *redisidem.Key, err error) {
 	switch {
+	case e.capture == nil && err == nil && key.Answered() && key.Response.IsZero():
+		e.refuseGone(0, nil) // an operator has settled the key without an answer
 	case e.capture == nil && err == nil && key.Answered():
-		e.replay(key)
+		e.replay(key.Response)
 	case e.capture == nil && err == nil:
 		e.fail(errClientGone, false)
 	case e.capture == nil && errors.Is(err, redisidem.ErrNotKept):
-		e.refuseGone(0, err)
+		e.refuseGone(0, nil)
 	case e.capture == nil:
 		e.withoutStore(err)
 	case e.panicked:

@@ -1,11 +1,13 @@
 package httpidem_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/redisidem/redisidem/redisidem"
@@ -67,6 +69,35 @@ func TestAnswersThatAreNotKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKeySettledWithoutAnAnswerIsGone has an operator who settles a request whose outcome was
+// unknown, and has no answer to give.
+func TestKeySettledWithoutAnAnswerIsGone(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	svc := s.service(redisidem.Config{})
+	var id atomic.Value
+	m := newMiddleware(t, svc, &httpidem.Config{Observer: func(_ context.Context, e httpidem.Event) { id.Store(e.KeyID()) }})
+	h := counting(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	server := serve(t, m.Handler(h))
+	wantStatus(t, post(t, server.URL, "k", "b"), http.StatusServiceUnavailable)
+	m.awaitCount(t, httpidem.ResultOutcomeUnknown, 1)
+	in := redisidem.NewInspector(svc)
+	key, err := in.Find(t.Context(), id.Load().(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Resolve(t.Context(), key, redisidem.Finish(redisidem.Response{}), redisidem.Act{Actor: "ann", Reason: "it was done"}); err != nil {
+		t.Fatal(err)
+	}
+	a := post(t, server.URL, "k", "b")
+	wantStatus(t, a, http.StatusGone)
+	if a.replayed() || a.Header.Get("Retry-After") != "" {
+		t.Errorf("%v %s", a.Header, a.body)
+	}
+	h.ran(t, 1)
+	m.awaitCount(t, httpidem.ResultGone, 1)
 }
 
 func TestAnswersWithUnknownOutcomeHaveTheirOwnResult(t *testing.T) {

@@ -8,11 +8,11 @@ import (
 	"github.com/redisidem/redisidem/redisidem"
 )
 
-// replay answers with the stored response of a key.
-func (x *keyedRequest) replay(key *redisidem.Key) {
-	m, stored := x.middleware, key.Response
+// replay answers with a stored response.
+func (x *keyedRequest) replay(stored *redisidem.Response) {
+	m := x.middleware
 	switch {
-	case key.NotKept() != nil || stored.Header[notKeptHeader] != nil:
+	case stored.Header[notKeptHeader] != nil:
 		x.refuseGone(stored.Code, nil)
 		return
 	case stored.Code != 0 && stored.Code < 200:
