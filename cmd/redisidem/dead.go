@@ -123,7 +123,10 @@ func (f *actFlags) all(
 		}
 		r := newRows(store.Output, "ID DONE")
 		acted, refused := 0, 0
-		defer progress("")
+		defer func() {
+			progress("")
+			fmt.Fprintln(os.Stderr, count(acted, "dead letter"), done)
+		}()
 		for k, err := range letters {
 			if k == nil {
 				return errors.Join(r.flush(), err)
@@ -148,9 +151,7 @@ func (f *actFlags) all(
 			}
 			progress(fmt.Sprintf("%s %s, %d refused ", count(acted, "dead letter"), done, refused))
 		}
-		progress("")
 		err := r.flush()
-		fmt.Fprintln(os.Stderr, count(acted, "dead letter"), done)
 		if refused > 0 {
 			err = errors.Join(err, fmt.Errorf("%d of %s were refused", refused, count(acted+refused, "dead letter")))
 		}

@@ -247,6 +247,9 @@ func TestOperatorsCommands(t *testing.T) {
 		{args: "keys resolve @interrupted --status 201 --reason=charged --yes"},
 		{args: "dead requeue --reason=mended"},
 		{args: "dead requeue --reason=mended --yes"},
+		{args: "dead requeue --reason=mended --yes --output json"},
+		{args: "dead requeue --flow=nosuch --reason=mended"},
+		{args: "dead delete --reason=mended --yes"},
 		{args: "dead list"},
 		{args: "scope purge finished --dry-run"},
 		{args: "scope purge finished --reason=left --yes"},
@@ -260,6 +263,8 @@ func TestOperatorsCommands(t *testing.T) {
 		{args: "flows versions order"},
 		{args: "flows versions order --output json"},
 		{args: "flows versions order/1"},
+		{args: "flows versions nosuch"},
+		{args: "flows versions nosuch --output json"},
 		{args: "keys list --no-such-flag"},
 	} {
 		args := strings.Fields(line.args)

@@ -40,7 +40,7 @@ func (m *matching) Unfiltered() string {
 	if m.Unread == 0 {
 		return ""
 	}
-	return "The error of " + count(m.Unread, "more key") + " cannot be read without the programs' codec, so it is not known whether it matches."
+	return "The error of " + count(m.Unread, "key") + " cannot be read without the programs' codec, so it is not known whether it matches."
 }
 
 // Target names a key of the list in a form.

@@ -70,9 +70,9 @@ func TestKeysSayWhatAFilterCannotRead(t *testing.T) {
 	if !errors.Is(err, errProvider) {
 		t.Fatal(err)
 	}
-	const unread = "The error of 1 more key cannot be read without the programs&#39; codec"
+	const unread = "The error of 1 key cannot be read without the programs&#39; codec"
 	mustHave(t, s.get("/keys?error=away", 200), unread, s.ids["interrupted"])
-	mustHave(t, s.get("/keys?error=nosuch", 200), unread, "No key matches.")
+	mustHave(t, s.get("/keys?error=nosuch", 200), unread, "No key is known to match.")
 	mustLack(t, s.get("/keys?error=away&scope=dead", 200), unread)
 	mustHave(t, s.post("/acts/delete", url.Values{"all": {"1"}, "error": {"nosuch"}}, 200), unread, "There is nothing to act on.")
 }
