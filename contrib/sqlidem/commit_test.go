@@ -61,7 +61,7 @@ func TestLostCommitsAreLookedUp(t *testing.T) {
 			const many = 30
 			for i := range many {
 				key, err := sc.Do(t.Context(), fmt.Sprint("k", i), request, store.Stage(inserting(&runs)))
-				if err != nil || key.Response == nil {
+				if err != nil || key.Response.IsZero() {
 					t.Fatalf("%d: %+v, %v", i, key, err)
 				}
 				if n := db.count(t, fmt.Sprintf("SELECT COUNT(*) FROM work WHERE id = 'k%d'", i)); n != 1 {

@@ -89,8 +89,8 @@ func (p *crashCase) replay(end finalState) {
 
 // mask returns a copy of a response without the parts that may differ between worlds.
 func (p *crashCase) mask(r *redisidem.Response) *redisidem.Response {
-	if r == nil {
-		return nil
+	if r.IsZero() {
+		return r
 	}
 	out := &redisidem.Response{Code: r.Code, Body: bytes.Clone(r.Body), Header: make(map[string][]string)}
 	for name, values := range r.Header {
@@ -104,15 +104,15 @@ func (p *crashCase) mask(r *redisidem.Response) *redisidem.Response {
 
 // same reports whether two responses are equal, byte for byte.
 func same(a, b *redisidem.Response) bool {
-	if a == nil || b == nil {
-		return a == b
+	if a.IsZero() || b.IsZero() {
+		return a.IsZero() && b.IsZero()
 	}
 	return a.Code == b.Code && bytes.Equal(a.Body, b.Body) && maps.EqualFunc(a.Header, b.Header, slices.Equal)
 }
 
 // describe formats a response for messages.
 func describe(r *redisidem.Response) string {
-	if r == nil {
+	if r.IsZero() {
 		return "none"
 	}
 	var header strings.Builder

@@ -100,7 +100,7 @@ func (u *usage) returned(key *redisidem.Key, err error) (*redisidem.Key, error) 
 // that differs from every chain.
 func AnswerOf(key *redisidem.Key) string {
 	var answer string
-	if key.Response == nil {
+	if key.Response.IsZero() {
 		return "no answer"
 	}
 	if err := json.Unmarshal(key.Response.Body, &answer); err != nil {
