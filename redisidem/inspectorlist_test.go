@@ -211,7 +211,7 @@ func TestListCountsFailuresThatCannotBeRead(t *testing.T) {
 func TestListReadsAhead(t *testing.T) {
 	t.Parallel()
 	server := rediscase.Server(t)
-	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), nil)
+	svc, err := redisidem.OpenUnchecked("redis://"+server.Addr(), &redisidem.Config{Timeout: 20 * time.Second})
 	mustBe(t, err, nil)
 	t.Cleanup(func() { _ = svc.Close(ctx) })
 	for i := range 900 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -86,7 +87,7 @@ func TestResolveRefusesAnotherCodecThanThePrograms(t *testing.T) {
 		client := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 		defer func() { mustBe(t, client.Close(), nil) }()
 		compare(t, func(set func(*redisidem.Config)) *redisidem.Service {
-			var cfg redisidem.Config
+			cfg := redisidem.Config{Timeout: 20 * time.Second} // the machine may be busy
 			set(&cfg)
 			svc, err := redisidem.New(client, &cfg)
 			mustBe(t, err, nil)

@@ -45,7 +45,7 @@ func (s *store) crash(id string) {
 	var network faultnet.Network
 	rdb := s.client()
 	network.Attach(rdb)
-	svc, err := redisidem.New(rdb, &redisidem.Config{CommitRetry: -1})
+	svc, err := redisidem.New(rdb, &redisidem.Config{CommitRetry: -1, Timeout: 10 * time.Second})
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -129,7 +129,7 @@ func TestRequestWhoseRecordIsLostIsNeverOutstanding(t *testing.T) {
 				s := newStore(t)
 				lease := 10 * time.Second
 				if retried == "renewed" {
-					lease = 300 * time.Millisecond
+					lease = 3 * time.Second
 				}
 				m := newMiddleware(t, s.service(redisidem.Config{Lease: lease}), nil)
 				var runs atomic.Int64

@@ -22,7 +22,7 @@ import (
 // done once, and the client gets the stored response.
 func TestClientAndServerTogether(t *testing.T) {
 	t.Parallel()
-	service, err := redisidem.Open(t.Context(), "redis://"+miniredis.RunT(t).Addr(), nil)
+	service, err := redisidem.Open(t.Context(), "redis://"+miniredis.RunT(t).Addr(), &redisidem.Config{Timeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
