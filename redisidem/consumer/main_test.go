@@ -6,7 +6,6 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
-	"time"
 	"testing/synctest"
 
 	"github.com/alicebob/miniredis/v2"
@@ -46,7 +45,7 @@ func (s *store) crash(id string) {
 	var network faultnet.Network
 	rdb := s.client()
 	network.Attach(rdb)
-	svc, err := redisidem.New(rdb, &redisidem.Config{CommitRetry: -1, Timeout: 10 * time.Second})
+	svc, err := redisidem.New(rdb, &redisidem.Config{CommitRetry: -1})
 	if err != nil {
 		s.Fatal(err)
 	}
