@@ -111,7 +111,7 @@ func (f *actFlags) all(
 	if err := f.check(); err != nil {
 		return err
 	}
-	return store.inspect(ctx, f.Retention, func(in *redisidem.Inspector) error {
+	return store.inspect(ctx, f.Retention, func(in *redisidem.Inspector) (err error) {
 		unread := 0
 		letters := deadLetters(ctx, in, filter, &unread)
 		if !f.Yes {
@@ -125,7 +125,9 @@ func (f *actFlags) all(
 		acted, refused := 0, 0
 		defer func() {
 			progress("")
-			fmt.Fprintln(os.Stderr, count(acted, "dead letter"), done)
+			if err == nil || acted > 0 {
+				fmt.Fprintln(os.Stderr, count(acted, "dead letter"), done)
+			}
 		}()
 		for k, err := range letters {
 			if k == nil {
@@ -151,7 +153,7 @@ func (f *actFlags) all(
 			}
 			progress(fmt.Sprintf("%s %s, %d refused ", count(acted, "dead letter"), done, refused))
 		}
-		err := r.flush()
+		err = r.flush()
 		if refused > 0 {
 			err = errors.Join(err, fmt.Errorf("%d of %s were refused", refused, count(acted+refused, "dead letter")))
 		}
