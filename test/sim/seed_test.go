@@ -13,7 +13,7 @@ import (
 // Normally the second run does. But Go preempts a goroutine after ten milliseconds of real time,
 // and so does a busy machine. With the race detector the order of goroutines is always random.
 func TestSameSeedMakesTheSameHistory(t *testing.T) {
-	const many, times = 30, 20
+	const many, times = 30, 200
 	seed := rung.Seed(t)
 	seen := make(map[string]int) // how often each history has happened
 	again := make(map[uint64]bool)
