@@ -289,6 +289,40 @@ func TestAnswersThatCannotBeKeptAreNotExecutedAgain(t *testing.T) {
 	}
 }
 
+// TestCallSettledWithoutAnAnswerIsDataLoss has an operator who settles a call whose outcome was
+// unknown, and has no answer to give.
+func TestCallSettledWithoutAnAnswerIsDataLoss(t *testing.T) {
+	t.Parallel()
+	s := open(t, nil)
+	s.answer(func(context.Context, string) (string, error) { return "", status.Error(codes.Unavailable, "away") })
+	ask := func() reply { return s.order(t.Context(), "book", grpcidem.Key, "k", "caller", "a") }
+	s.want(ask(), codes.Unavailable, "", false)
+	svc, err := redisidem.OpenUnchecked("redis://"+s.redis.Addr(), &redisidem.Config{Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = svc.Close(context.Background()) })
+	in := redisidem.NewInspector(svc)
+	settled := 0
+	for page, err := range in.List(t.Context(), redisidem.Filter{}, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range page.Keys {
+			settled++
+			if err := in.Resolve(t.Context(), key, redisidem.Finish(redisidem.Response{}), redisidem.Act{Actor: "ann", Reason: "it was done"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if again := ask(); settled != 1 || again.code != codes.DataLoss || again.replayed() {
+		t.Errorf("%d keys were settled, and the retry gets %v", settled, again.err)
+	}
+	if n := s.runs.Load(); n != 1 {
+		t.Errorf("%d runs", n)
+	}
+}
+
 // TestCallerThatLeavesWhileItWaitsHasRunNothing is about a call that is behind another one with its
 // key.
 func TestCallerThatLeavesWhileItWaitsHasRunNothing(t *testing.T) {
