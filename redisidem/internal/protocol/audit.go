@@ -45,8 +45,8 @@ func (c Call) Audited(id Identity, a *Audit) Call {
 // audited is Audited for an entry in any stream, about anything that has a name.
 func (c Call) audited(stream, name string, a *Audit) Call {
 	keys := append(make([]string, 0, 1+c.keys), stream)
-	for _, k := range c.words[3 : 3+c.keys] {
-		keys = append(keys, k.(string)) //nolint:forcetypeassert // newCall adds no others
+	for n := range c.keys {
+		keys = append(keys, c.key(n))
 	}
 	call := newCall(c.script.Audited(), c.nonce, keys...)
 	call.durable = c.durable

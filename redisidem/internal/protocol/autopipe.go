@@ -68,24 +68,46 @@ func pipeliner(own *redis.AutoPipelineOptions) *redis.AutoPipelineOptions {
 	return opt
 }
 
-func (p *pipelined) send(ctx context.Context, cmds []redis.Cmder) error {
-	if time.Since(p.began) < time.Duration(p.until.Load()) {
-		return p.plain.send(ctx, cmds)
+func (p *pipelined) send(ctx context.Context, cmd redis.Cmder) error {
+	if p.isOnDetour() {
+		return p.plain.send(ctx, cmd)
 	}
-	var space [2]redis.AutoFuture
-	futures := space[:0]
+	if err := wait(ctx, p.pipe.Submit(ctx, cmd)); err != nil {
+		return err
+	}
+	return p.checked(errorOf(cmd))
+}
+
+func (p *pipelined) sendTogether(ctx context.Context, cmds []redis.Cmder) error {
+	if p.isOnDetour() {
+		return p.plain.sendTogether(ctx, cmds)
+	}
+	futures := make([]redis.AutoFuture, 0, len(cmds))
 	for _, cmd := range cmds {
 		futures = append(futures, p.pipe.Submit(ctx, cmd))
 	}
 	// Replies come in order, so waiting for the last one first is the only wait.
 	for _, f := range slices.Backward(futures) {
-		// When ctx has ended, the batch may still write results, so no command may be read.
-		_ = f.WaitContext(ctx)
-		if err := ctx.Err(); err != nil {
+		if err := wait(ctx, f); err != nil {
 			return err
 		}
 	}
-	err := firstError(cmds)
+	return p.checked(firstError(cmds))
+}
+
+// wait waits for a command's result. If ctx has ended, the batch may still write results, so no
+// command may be read.
+func wait(ctx context.Context, f redis.AutoFuture) error {
+	_ = f.WaitContext(ctx)
+	return ctx.Err()
+}
+
+func (p *pipelined) isOnDetour() bool {
+	return time.Since(p.began) < time.Duration(p.until.Load())
+}
+
+// checked begins a detour if the server has refused a write because it is not the master.
+func (p *pipelined) checked(err error) error {
 	if redis.IsReadOnlyError(err) {
 		p.until.Store(int64(time.Since(p.began) + detour))
 	}

@@ -14,48 +14,75 @@ import (
 type Call struct {
 	script *lua.Script
 	keys   int    // how many keys it has
-	key    string // the first key, which decides where the call goes
 	nonce  string // the first argument, which the reply echoes
 	// words are the command: the verb, the script's name, the number of keys, the keys, the nonce,
 	// the other arguments. They never change after the call has run, since the command may outlive
 	// it.
 	words []any
-	space *callSpace
+	// texts has room for texts that words points to, and number is room for a number, or nil if it
+	// is used. Go-redis sends a pointer to a text or a number as the text or the number, so neither
+	// needs an allocation of its own.
+	texts  []string
+	number *int64
 	// durable makes the call wait for Options.Durability replicas.
 	durable bool
-	// lock is the key's lock if the call can run with the record alone while its slot migrates; ""
-	// if it cannot.
-	lock string
+	// stepwise means that the call can run with the record alone while its slot migrates. The
+	// second key is the key's lock then.
+	stepwise bool
 }
 
-// callSpace is the memory of a call's words, in one allocation for all of them. A call with more
-// words allocates further ones. Go-redis sends a pointer to a text or a number as the text or the
-// number, so neither needs an allocation of its own.
-type callSpace struct {
-	words   [20]any // of most calls with a flow; 12 are those of most others
-	texts   [7]string
-	numbers [1]int64
-	// used counts the texts and the numbers.
-	used struct{ texts, numbers int }
+// shortCall is the memory of a call with few words, in one allocation. Further words are allocated
+// when they are added.
+type shortCall struct {
+	words  [12]any
+	texts  [4]string
+	number int64
 }
 
-// newCall makes the invocation of a script on some keys.
+// longCall is the memory of a call with more words, such as one about a flow, or a commit of a
+// response with a header.
+type longCall struct {
+	words  [20]any
+	texts  [7]string
+	number int64
+}
+
+// newCall makes the invocation of a script on some keys. It has room for few words, or for more if
+// there are more keys than a record and its lock.
 func newCall(script *lua.Script, nonce string, keys ...string) Call {
-	space := new(callSpace)
-	words := append(space.words[:0], "evalsha", script.Word(), len(keys))
-	for _, k := range keys {
-		words = append(words, k) // not as a pointer: hooks read the keys of commands
+	return newSizedCall(script, len(keys) > 2, nonce, keys...)
+}
+
+// newSizedCall is newCall for a caller that knows whether the call has many words.
+func newSizedCall(script *lua.Script, long bool, nonce string, keys ...string) Call {
+	c := Call{script: script, keys: len(keys), nonce: nonce}
+	if !long {
+		m := new(shortCall)
+		c.words, c.texts, c.number = m.words[:0], m.texts[:0], &m.number
+	} else {
+		m := new(longCall)
+		c.words, c.texts, c.number = m.words[:0], m.texts[:0], &m.number
 	}
-	c := Call{script: script, keys: len(keys), key: keys[0], nonce: nonce, words: words, space: space}
+	c.words = append(c.words, "evalsha", script.Word(), len(keys))
+	for _, k := range keys {
+		c.words = append(c.words, k) // not as a pointer: hooks read the keys of commands
+	}
 	c.addTexts(nonce)
 	switch script {
 	case lua.Claim, lua.Renew, lua.Commit, lua.Abandon:
-		if len(keys) == 2 {
-			c.lock = keys[1]
-		}
+		c.stepwise = len(keys) == 2
 	}
 	return c
 }
+
+// key returns the n-th key, counted from 0. The first one decides where the call goes.
+func (c *Call) key(n int) string {
+	key, _ := c.words[3+n].(string)
+	return key
+}
+
+// lock returns the key's lock, for a stepwise call.
+func (c *Call) lock() string { return c.key(1) }
 
 // arg returns the index of ARGV[n] among the words.
 func (c *Call) arg(n int) int { return 2 + c.keys + n }
@@ -66,29 +93,25 @@ func (c *Call) add(args ...any) { c.words = append(c.words, args...) }
 // addTexts appends texts.
 func (c *Call) addTexts(texts ...string) {
 	for _, text := range texts {
-		used := &c.space.used.texts
-		if *used == len(c.space.texts) {
+		n := len(c.texts)
+		if n == cap(c.texts) {
 			c.words = append(c.words, text)
 			continue
 		}
-		c.space.texts[*used] = text
-		c.words = append(c.words, &c.space.texts[*used])
-		*used++
+		c.texts = append(c.texts, text)
+		c.words = append(c.words, &c.texts[n])
 	}
 }
 
-// addNumbers appends numbers.
-func (c *Call) addNumbers(numbers ...int64) {
-	for _, n := range numbers {
-		used := &c.space.used.numbers
-		if *used == len(c.space.numbers) {
-			c.words = append(c.words, n)
-			continue
-		}
-		c.space.numbers[*used] = n
-		c.words = append(c.words, &c.space.numbers[*used])
-		*used++
+// addNumber appends a number.
+func (c *Call) addNumber(n int64) {
+	if c.number == nil {
+		c.words = append(c.words, n)
+		return
 	}
+	*c.number = n
+	c.words = append(c.words, c.number)
+	c.number = nil
 }
 
 // WithoutKeep returns a commit that does not keep the lease, and whether c would have kept it.
@@ -127,7 +150,7 @@ func (c *Client) Run(ctx context.Context, call Call) (Reply, error) {
 	var answer Reply
 	err := Repeat(ctx, func(ctx context.Context) (err error) {
 		answer, err = c.once(ctx, call)
-		if redis.IsTryAgainError(err) && call.lock != "" {
+		if redis.IsTryAgainError(err) && call.stepwise {
 			answer, err = c.runInSteps(ctx, call)
 		}
 		return err
@@ -140,7 +163,7 @@ func (c *Client) once(ctx context.Context, call Call) (Reply, error) {
 	text := false
 	for {
 		cmd := call.command(ctx, text)
-		acks, err := c.send(ctx, call.durable, call.key, []redis.Cmder{cmd})
+		acks, err := c.sendCall(ctx, &call, cmd)
 		switch {
 		case err == nil:
 			answer, err := call.read(cmd)
@@ -154,4 +177,13 @@ func (c *Client) once(ctx context.Context, call Call) (Reply, error) {
 			return Reply{}, err
 		}
 	}
+}
+
+// sendCall sends a call's command. It returns how many replicas acknowledged it, or as many as are
+// needed if the call does not wait for them.
+func (c *Client) sendCall(ctx context.Context, call *Call, cmd redis.Cmder) (acks int, err error) {
+	if call.durable {
+		return c.sendDurably(ctx, call.key(0), cmd)
+	}
+	return c.durability, c.send(ctx, cmd)
 }

@@ -163,14 +163,14 @@ func plainWords(words []any) []any {
 	return plain
 }
 
-// TestCallWithManyWordsIsWhole makes a call with more words, texts and numbers than its space has.
+// TestCallWithManyWordsIsWhole makes a call with more words, texts and numbers than its memory has.
 func TestCallWithManyWordsIsWhole(t *testing.T) {
 	t.Parallel()
 	call := newCall(lua.Commit, "t", "r", "l")
 	want := []any{"evalsha", lua.Commit.SHA, 2, "r", "l", "t"}
 	for i := range int64(40) {
 		call.addTexts(strconv.FormatInt(i, 10))
-		call.addNumbers(i)
+		call.addNumber(i)
 		call.add("constant")
 		want = append(want, strconv.FormatInt(i, 10), i, "constant")
 	}
@@ -202,7 +202,7 @@ func TestCallAloneHasOnlyItsRecord(t *testing.T) {
 	call := c.NewRenew(Renew{ID: Identity{Record: "r", Lock: "l"}, Token: "t", Fence: 9})
 	one := call.alone()
 	want := []any{"evalsha", lua.Renew.SHA, 1, "r", "t", int64(9), int64(10000), int64(60000)}
-	if call.lock != "l" || one.lock != "" || !slices.Equal(plainWords(one.words), want) {
+	if !call.stepwise || call.lock() != "l" || one.stepwise || !slices.Equal(plainWords(one.words), want) {
 		t.Errorf("the words are %q, want %q", plainWords(one.words), want)
 	}
 }

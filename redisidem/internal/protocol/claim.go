@@ -99,7 +99,9 @@ func (c *Client) claimCall(claim *Claim, token string) Call {
 			after = c.leaseArg // RecoverAfter is not known here
 		}
 	}
-	call := newCall(lua.Claim, token, keys...)
+	seen := claim.Seen.text()
+	more := flags != "" || seen != "" || wake != "" || claim.Flow != "" || after != "" || claim.New.Origin != ""
+	call := newSizedCall(lua.Claim, more, token, keys...)
 	call.durable = true
 	call.addTexts(claim.Fingerprint)
 	call.add(c.leaseArg, c.lifetimeArg, c.ownerArg)
@@ -108,7 +110,7 @@ func (c *Client) claimCall(claim *Claim, token string) Call {
 	} else {
 		call.addTexts("", "")
 	}
-	if seen := claim.Seen.text(); flags != "" || seen != "" || wake != "" || claim.Flow != "" || after != "" || claim.New.Origin != "" {
+	if more {
 		call.addTexts(flags, seen, wake, claim.Flow)
 		call.add(after)
 		deadline := claim.Recovery.Flow != "" && claim.Recovery.Deadline > 0

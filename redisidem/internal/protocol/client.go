@@ -84,20 +84,31 @@ func (c *Client) WithRetention(retention time.Duration) *Client {
 	return &other
 }
 
-// send passes commands to the transport that fits. It sends nothing if ctx has ended; go-redis
-// would send them nevertheless. It returns how many replicas acknowledged them.
-func (c *Client) send(ctx context.Context, wait bool, key string, cmds []redis.Cmder) (acks int, err error) {
+// send passes a command to the transport. It sends nothing if ctx has ended; go-redis would send it
+// nevertheless.
+func (c *Client) send(ctx context.Context, cmd redis.Cmder) error {
+	if err := ctx.Err(); err != nil {
+		return unsentError{err}
+	}
+	return c.transport.send(ctx, cmd)
+}
+
+// sendTogether is send for several commands about keys in one slot.
+func (c *Client) sendTogether(ctx context.Context, cmds ...redis.Cmder) error {
+	if err := ctx.Err(); err != nil {
+		return unsentError{err}
+	}
+	return c.transport.sendTogether(ctx, cmds)
+}
+
+// sendDurably is send for a write that Options.Durability replicas must have. key is the one that
+// it writes. It returns how many replicas acknowledged it.
+func (c *Client) sendDurably(ctx context.Context, key string, cmd redis.Cmder) (acks int, err error) {
+	if c.durability == 0 {
+		return 0, c.send(ctx, cmd)
+	}
 	if err := ctx.Err(); err != nil {
 		return 0, unsentError{err}
 	}
-	if wait && c.durability > 0 {
-		return durable{c.redis, c.durability}.send(ctx, key, cmds)
-	}
-	return c.durability, c.transport.send(ctx, cmds)
-}
-
-// sendOne is send for one command.
-func (c *Client) sendOne(ctx context.Context, wait bool, key string, cmd redis.Cmder) error {
-	_, err := c.send(ctx, wait, key, []redis.Cmder{cmd})
-	return err
+	return durable{c.redis, c.durability}.send(ctx, key, cmd)
 }

@@ -101,13 +101,15 @@ func (c *Client) NewCommit(m *Commit) Call {
 			keys = append(keys, e.Key)
 		}
 	}
-	call := newCall(lua.Commit, m.Token, keys...)
+	more := flags != "" || due != "" || m.Outcome.hasMore() || len(m.Effects) > 0
+	call := newSizedCall(lua.Commit, more, m.Token, keys...)
 	call.durable = true
-	call.addTexts(m.claimed())
+	control, entry := m.claimed(c.owner)
+	call.addTexts(control)
 	call.add(c.lifetimeArg)
-	call.addTexts(m.entry(c.owner), m.Outcome.RecoveryPoint)
+	call.addTexts(entry, m.Outcome.RecoveryPoint)
 	m.Outcome.addResponse(&call)
-	if more := m.Outcome.hasMore(); flags != "" || due != "" || more || len(m.Effects) > 0 {
+	if more {
 		call.add(flags, due)
 		words := len(call.words)
 		call.add(nil)
@@ -120,19 +122,19 @@ func (c *Client) NewCommit(m *Commit) Call {
 	return call
 }
 
-// claimed returns how the record's control begins under the lease that commits.
-func (m *Commit) claimed() string {
-	var space [96]byte
+// claimed returns how the record's control begins under the lease that commits, and the commit's
+// part of its journal entry.
+func (m *Commit) claimed(owner string) (control, entry string) {
+	var space [256]byte
 	b := append(space[:0], Version+" "...)
 	b = append(strconv.AppendInt(b, m.Revision, 10), ' ')
 	b = append(append(b, m.Token...), ' ')
 	b = append(strconv.AppendInt(b, m.Fence, 10), ' ')
-	return string(b)
-}
-
-// entry returns the commit's part of its journal entry.
-func (m *Commit) entry(owner string) string {
-	return strconv.Itoa(m.Attempt) + " " + owner + " " + m.From
+	n := len(b)
+	b = append(strconv.AppendInt(b, int64(m.Attempt), 10), ' ')
+	b = append(append(b, owner...), ' ')
+	both := string(append(b, m.From...)) // one allocation
+	return both[:n], both[n:]
 }
 
 // add adds an effect's arguments to a commit. The call has the effect's key already.

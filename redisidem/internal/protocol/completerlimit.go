@@ -35,6 +35,6 @@ func (r Reply) FullFlow() bool { return r.number(0) == "1" }
 func (c *Client) EndAdmission(ctx context.Context, a Admission, call Call) error {
 	key := RunningKeys(c.namespace, a.Flow)
 	return Repeat(ctx, func(ctx context.Context) error {
-		return c.sendOne(ctx, false, key, redis.NewIntCmd(ctx, "zrem", key, a.Scope+" "+call.nonce))
+		return c.send(ctx, redis.NewIntCmd(ctx, "zrem", key, a.Scope+" "+call.nonce))
 	})
 }

@@ -119,7 +119,7 @@ func (c *Client) existingOf(ctx context.Context, groups [][]string) (existing []
 		if err := ctx.Err(); err != nil {
 			return unsentError{err}
 		}
-		err := (plain{c.redis}).send(ctx, cmds)
+		err := (plain{c.redis}).sendTogether(ctx, cmds)
 		if _, reply := errors.AsType[redis.Error](err); err != nil && !reply {
 			return err // commands may lack an answer
 		}

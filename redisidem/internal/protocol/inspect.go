@@ -132,7 +132,7 @@ func (c *Client) readEach(ctx context.Context, cmds []redis.Cmder) error {
 		if err := ctx.Err(); err != nil {
 			return unsentError{err}
 		}
-		sent := (plain{c.redis}).send(ctx, cmds)
+		sent := (plain{c.redis}).sendTogether(ctx, cmds)
 		if sent == nil {
 			return nil
 		}

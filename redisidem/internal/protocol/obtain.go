@@ -37,7 +37,7 @@ func (c *Client) obtain(ctx context.Context, lock string, claim Call, by *Claima
 		switch {
 		case errors.Is(err, redislock.ErrNotObtained):
 			return nil
-		case redis.IsTryAgainError(err) && claim.lock != "":
+		case redis.IsTryAgainError(err) && claim.stepwise:
 			o.reply, err = c.claimInSteps(ctx, claim)
 		}
 		err = wrongType(err)
@@ -62,14 +62,26 @@ func (o *lockByClaim) EvalSha(ctx context.Context, _ string, _ []string, _ ...an
 	var err error
 	o.reply, err = o.client.once(ctx, o.claim)
 	o.sent = o.sent || err == nil || !unsent(err)
-	lock := redis.NewCmd(ctx)
 	switch {
 	case err != nil:
-		lock.SetErr(err)
-	case o.reply.Status != StatusOwn:
-		lock.SetErr(redis.Nil) // not obtained
+		return failed(ctx, err)
+	case o.reply.Status == StatusOwn:
+		return obtained
 	}
-	return lock
+	return notObtained
+}
+
+// The answers to redislock that are always the same. Nothing writes to them.
+var (
+	obtained    = redis.NewCmd(context.Background())
+	notObtained = failed(context.Background(), redis.Nil)
+)
+
+// failed returns a command with an error.
+func failed(ctx context.Context, err error) *redis.Cmd {
+	cmd := redis.NewCmd(ctx)
+	cmd.SetErr(err)
+	return cmd
 }
 
 // lockAlone is the client that redislock takes a lock through when no claim follows it.
@@ -89,10 +101,8 @@ func (l lockAlone) Eval(ctx context.Context, script string, keys []string, args 
 }
 
 func (l lockAlone) send(ctx context.Context, key string, cmd *redis.Cmd) *redis.Cmd {
-	if err := l.client.sendOne(ctx, true, key, cmd); err != nil {
-		failed := redis.NewCmd(ctx) // go-redis may still write to the one that was sent
-		failed.SetErr(err)
-		return failed
+	if _, err := l.client.sendDurably(ctx, key, cmd); err != nil {
+		return failed(ctx, err) // go-redis may still write to the one that was sent
 	}
 	return cmd
 }

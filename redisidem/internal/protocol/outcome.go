@@ -60,8 +60,7 @@ const (
 
 // Fields returns the fields that the outcome writes, as field, value, ...
 func (o *Outcome) Fields() []any {
-	c := Call{space: new(callSpace)}
-	c.space.used.texts, c.space.used.numbers = len(c.space.texts), len(c.space.numbers) // no pointers
+	var c Call // without room for texts, so that it gets no pointers
 	o.add(&c)
 	return c.words
 }
@@ -82,7 +81,7 @@ func (o *Outcome) addResponse(c *Call) {
 		c.addTexts("", "")
 		return
 	}
-	c.addNumbers(int64(o.Response.Code))
+	c.addNumber(int64(o.Response.Code))
 	c.add(o.Response.Body)
 }
 

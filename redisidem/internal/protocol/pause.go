@@ -57,7 +57,7 @@ func (c *Client) Resumed(ctx context.Context, flow string) (last time.Time, err 
 	key := resumesKey(c.namespace)
 	err = Repeat(ctx, func(ctx context.Context) error {
 		cmd := redis.NewSliceCmd(ctx, "hmget", key, FlowName(flow), flow)
-		if err := c.sendOne(ctx, false, key, cmd); err != nil {
+		if err := c.send(ctx, cmd); err != nil {
 			return err
 		}
 		for _, value := range cmd.Val() {
@@ -76,7 +76,7 @@ func (c *Client) Pauses(ctx context.Context) (pauses []Pause, err error) {
 	key := TurnsKey(c.namespace)
 	err = Repeat(ctx, func(ctx context.Context) error {
 		cmd := redis.NewSliceCmd(ctx, "hmget", key, pausesField) // which operators that only read may use
-		if err := c.sendOne(ctx, false, key, cmd); err != nil {
+		if err := c.send(ctx, cmd); err != nil {
 			return err
 		}
 		text, _ := cmd.Val()[0].(string)

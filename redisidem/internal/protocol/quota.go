@@ -85,7 +85,7 @@ func (c *Client) ScopeUse(ctx context.Context, scope string) (use ScopeUse, err 
 	key := QuotaKey(c.namespace, scope)
 	err = Repeat(ctx, func(ctx context.Context) error {
 		all, now := redis.NewMapStringStringCmd(ctx, "hgetall", key), redis.NewTimeCmd(ctx, "time")
-		if _, err := c.send(ctx, false, key, []redis.Cmder{all, now}); err != nil {
+		if err := c.sendTogether(ctx, all, now); err != nil {
 			return err
 		}
 		use = scopeUse(all.Val(), now.Val().UnixMilli())

@@ -13,7 +13,7 @@ func (c *Client) Record(ctx context.Context, id Identity) (pairs []string, locke
 		// The scripts' replies are lists, so a list needs no second decoder.
 		cmd := redis.NewMapStringStringCmd(ctx, "hgetall", id.Record)
 		lock := redis.NewIntCmd(ctx, "exists", id.Lock)
-		if _, err := c.send(ctx, false, id.Record, []redis.Cmder{cmd, lock}); err != nil {
+		if err := c.sendTogether(ctx, cmd, lock); err != nil {
 			return err
 		}
 		locked = lock.Val() > 0
@@ -38,7 +38,7 @@ func (c *Client) Members(ctx context.Context, key string) (members []string, err
 		var read []string // member, score, ...
 		err := Repeat(ctx, func(ctx context.Context) (err error) {
 			cmd := redis.NewScanCmd(ctx, nil, "zscan", key, cursor, "count", membersCount)
-			if err := c.sendOne(ctx, false, key, cmd); err != nil {
+			if err := c.send(ctx, cmd); err != nil {
 				return err
 			}
 			read, cursor = cmd.Val()

@@ -19,7 +19,7 @@ func (c *Client) NewRenew(r Renew) Call {
 		keys = append(keys, r.ID.indexes(r.DeadLetterOf)...)
 	}
 	call := newCall(lua.Renew, r.Token, keys...)
-	call.addNumbers(r.Fence)
+	call.addNumber(r.Fence)
 	call.add(c.leaseArg, c.retentionArg)
 	if r.Recovery.Flow != "" {
 		call.add(r.Recovery.After.Milliseconds())

@@ -23,7 +23,7 @@ import (
 // alone returns the call with the record as its only key.
 func (c Call) alone() Call {
 	c.words = slices.Concat(c.words[:2], []any{1}, c.words[3:4], c.words[3+c.keys:])
-	c.keys, c.lock = 1, ""
+	c.keys, c.stepwise = 1, false
 	return c
 }
 
@@ -64,7 +64,7 @@ func (c *Client) runInSteps(ctx context.Context, call Call) (Reply, error) {
 // the record as claimed if it has not changed. An attempt that had a lease when the lock was taken
 // has lost it. An attempt that got a lease since then has changed the record.
 func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
-	before, err := c.control(ctx, call.key)
+	before, err := c.control(ctx, call.key(0))
 	if err != nil {
 		return Reply{}, err
 	}
@@ -90,7 +90,7 @@ func (c *Client) claimInSteps(ctx context.Context, call Call) (Reply, error) {
 	case r.Status == StatusBusy && taken:
 		return r, errAgain
 	case r.Status == StatusBusy:
-		r.numbers, err = c.lockLife(ctx, call.lock)
+		r.numbers, err = c.lockLife(ctx, call.lock())
 		return r, err
 	}
 	if taken {
@@ -105,7 +105,7 @@ const noControl = "-"
 // control reads the field of a record that changes with each lease.
 func (c *Client) control(ctx context.Context, record string) (string, error) {
 	cmd := redis.NewStringCmd(ctx, "hget", record, "control")
-	if err := c.sendOne(ctx, false, record, cmd); err != nil {
+	if err := c.send(ctx, cmd); err != nil {
 		return "", err
 	}
 	if errors.Is(cmd.Err(), redis.Nil) {
@@ -117,14 +117,14 @@ func (c *Client) control(ctx context.Context, record string) (string, error) {
 // lockLife reads the remaining life of a lock in milliseconds.
 func (c *Client) lockLife(ctx context.Context, lock string) (string, error) {
 	cmd := redis.NewIntCmd(ctx, "pttl", lock)
-	err := c.sendOne(ctx, false, lock, cmd)
+	err := c.send(ctx, cmd)
 	return strconv.FormatInt(max(cmd.Val(), 0), 10), err
 }
 
 // takeLock obtains the lock for a call's token, or extends it to a whole lease. It reports false if
 // another token has it.
 func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
-	_, err := redislock.New(lockAlone{client: c}).Obtain(ctx, call.lock, c.lease, &redislock.Options{Token: call.nonce})
+	_, err := redislock.New(lockAlone{client: c}).Obtain(ctx, call.lock(), c.lease, &redislock.Options{Token: call.nonce})
 	if errors.Is(err, redislock.ErrNotObtained) {
 		return false, nil
 	}
@@ -133,28 +133,16 @@ func (c *Client) takeLock(ctx context.Context, call Call) (bool, error) {
 
 // releaseLock gives back the lock of a call's token. If that fails, the lock lapses.
 func (c *Client) releaseLock(ctx context.Context, call Call) {
-	_, _ = c.Run(ctx, newCall(lua.ReleaseInMigration, call.nonce, call.lock))
+	_, _ = c.Run(ctx, newCall(lua.ReleaseInMigration, call.nonce, call.lock()))
 }
 
-// follow repeats the commands that got an ASK error, because their keys are migrating to another
-// node. Only they may follow: the other node would treat a key that has not arrived as absent. The
-// argument acknowledged is the number of replicas of the first node that have acknowledged its
-// writes.
-func (d durable) follow(ctx context.Context, node *redis.Client, cmds []redis.Cmder, acknowledged int) (int, error) {
-	var again []redis.Cmder
-	for _, cmd := range cmds {
-		if _, ask := redis.IsAskError(cmd.Err()); ask {
-			again = append(again, redis.NewCmd(ctx, "asking"), cmd)
-		}
-	}
+// follow repeats a command that got an ASK error, because its keys are migrating to another node.
+func (d durable) follow(ctx context.Context, node *redis.Client, cmd redis.Cmder) (acknowledged int, err error) {
 	wait := d.wait(ctx, node)
-	if err := (plain{node}).send(ctx, append(again, wait)); err != nil {
+	if err := (plain{node}).sendTogether(ctx, []redis.Cmder{redis.NewCmd(ctx, "asking"), cmd, wait}); err != nil {
 		return 0, err
 	}
-	if 2*len(cmds) == len(again) {
-		return int(wait.Val()), nil
-	}
-	return min(acknowledged, int(wait.Val())), firstError(cmds)
+	return int(wait.Val()), nil
 }
 
 // masterAt returns the client of the master with that address, or nil if no master with slots has

@@ -7,22 +7,25 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// transport carries commands to the server that has a key. It sends them in order over one
-// connection, and returns when each has its result, or when ctx ends. A nil error means that every
-// result may be read. Otherwise send returns the error of the first command that failed, since
-// later commands may depend on it.
+// transport carries commands to the server that has their keys.
 type transport interface {
-	send(ctx context.Context, cmds []redis.Cmder) error
+	// send returns when the command has its result, or when ctx ends. A nil error means that the
+	// result may be read.
+	send(ctx context.Context, cmd redis.Cmder) error
+	// sendTogether is send for several commands, in order over one connection. It returns the error
+	// of the first command that failed, since later commands may depend on it.
+	sendTogether(ctx context.Context, cmds []redis.Cmder) error
 }
 
 // plain sends each caller's commands separately.
 type plain struct{ client redis.UniversalClient }
 
-func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {
-	if len(cmds) == 1 {
-		_ = p.client.Process(ctx, cmds[0]) // the command has the error
-		return firstError(cmds)
-	}
+func (p plain) send(ctx context.Context, cmd redis.Cmder) error {
+	_ = p.client.Process(ctx, cmd) // the command has the error
+	return errorOf(cmd)
+}
+
+func (p plain) sendTogether(ctx context.Context, cmds []redis.Cmder) error {
 	pipe := p.client.Pipeline()
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd) // only queues
@@ -37,10 +40,18 @@ func (p plain) send(ctx context.Context, cmds []redis.Cmder) error {
 	return err // the connection failed, and go-redis may not set this on the commands
 }
 
+// errorOf returns the command's error, except for an absent value.
+func errorOf(cmd redis.Cmder) error {
+	if err := cmd.Err(); !errors.Is(err, redis.Nil) {
+		return err
+	}
+	return nil
+}
+
 // firstError returns the first error of the commands, except for absent values.
 func firstError(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+		if err := errorOf(cmd); err != nil {
 			return err
 		}
 	}

@@ -76,6 +76,6 @@ func (c *Client) NewRest(t Turn, flows ...Rest) Call {
 func (c *Client) Wake(ctx context.Context, flow string) error {
 	key := TurnsKey(c.namespace)
 	return Repeat(ctx, func(ctx context.Context) error {
-		return c.sendOne(ctx, false, key, redis.NewIntCmd(ctx, "hdel", key, flow))
+		return c.send(ctx, redis.NewIntCmd(ctx, "hdel", key, flow))
 	})
 }

@@ -16,8 +16,8 @@ type durable struct {
 }
 
 // send is like transport.send, for the master of one key. It returns how many replicas have
-// acknowledged the writes of these commands, even if a command was refused.
-func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (acknowledged int, err error) {
+// acknowledged the writes of the command, even if it was refused.
+func (d durable) send(ctx context.Context, key string, cmd redis.Cmder) (acknowledged int, err error) {
 	client := d.client
 	if cluster, ok := client.(*redis.ClusterClient); ok {
 		master, err := cluster.MasterForKey(ctx, key)
@@ -28,14 +28,14 @@ func (d durable) send(ctx context.Context, key string, cmds []redis.Cmder) (ackn
 	}
 
 	wait := d.wait(ctx, client)
-	if err := (plain{client}).send(ctx, append(cmds[:len(cmds):len(cmds)], wait)); err != nil {
+	if err := (plain{client}).sendTogether(ctx, []redis.Cmder{cmd, wait}); err != nil {
 		cluster, ok := d.client.(*redis.ClusterClient)
 		if !ok {
 			return int(wait.Val()), err
 		}
 		if addr, ask := redis.IsAskError(err); ask {
 			if node := masterAt(ctx, cluster, addr); node != nil {
-				return d.follow(ctx, node, cmds, int(wait.Val()))
+				return d.follow(ctx, node, cmd)
 			}
 		}
 		cluster.ReloadState(ctx) // the node may no longer be the key's master, and its own client does not check that
