@@ -165,7 +165,7 @@ func (sc *Scope) cached(ctx context.Context, value string, req Request) (*Key, i
 	if err != nil {
 		return nil, identity{}, encodedRequest{}, err
 	}
-	sum := protocol.DigestOf(sc.name, value)
+	sum := sc.hash.DigestOf(sc.name, value)
 	if s.cache != nil {
 		if key := s.cache.get(protocol.Name(sum[:len(protocol.Name{})]), sc.name, value, &encoded.digest); key != nil {
 			if s.cfg.Observer != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -45,6 +46,8 @@ type inFlight struct {
 	mu        sync.Mutex
 	count     int
 	leases    map[*Lease]struct{} // each is counted
+	looks     *time.Timer         // at the leases whose renewals are to begin; nil before the first lease
+	looking   bool                // looks is running
 	closing   bool
 	cancelled bool          // ctx has ended
 	idle      chan struct{} // made by end, closed when count is down to zero
@@ -76,15 +79,42 @@ func (l *inFlight) add() {
 	l.mu.Unlock()
 }
 
-// hold registers a lease, so that the end of ctx cancels it. The caller is between enter and leave;
-// release takes the place of that leave.
+// hold registers a lease, so that its renewals begin in time and the end of ctx cancels it. The
+// caller is between enter and leave; release takes the place of that leave.
 func (l *inFlight) hold(lease *Lease) {
 	l.mu.Lock()
 	l.leases[lease] = struct{}{}
 	over := l.cancelled
+	if !l.looking {
+		l.looking = true
+		pause := lease.untilRenewal() / looksPerPause
+		if l.looks == nil {
+			l.looks = time.AfterFunc(pause, func() { l.look(pause) })
+		} else {
+			l.looks.Reset(pause)
+		}
+	}
 	l.mu.Unlock()
 	if over {
 		lease.lose(ErrClosed)
+	}
+}
+
+// looksPerPause is how many looks are made at a lease before its renewals begin. One timer for all
+// leases costs less than one for each, because most end before their first renewal.
+const looksPerPause = 4
+
+// look begins the renewals of the leases for which the next look would be late.
+func (l *inFlight) look(pause time.Duration) {
+	l.mu.Lock()
+	leases := slices.Collect(maps.Keys(l.leases))
+	l.looking = len(leases) > 0
+	if l.looking {
+		l.looks.Reset(pause)
+	}
+	l.mu.Unlock()
+	for _, lease := range leases {
+		lease.beginRenewals(pause)
 	}
 }
 

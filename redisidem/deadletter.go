@@ -171,7 +171,7 @@ func (c *Completer) refuse(ctx context.Context, sc *Scope, cl claim, why error) 
 	defer func() { lease.span.end(why) }()
 	ctx = lease.caller()
 	key := lease.Key()
-	if cl.flow.refusedOften(key.refused, key.Revision) {
+	if cl.flow.refusedOften(key.rareFields().refused, key.Revision) {
 		letter := "no program for " + key.Flow
 		if errors.Is(why, ErrUnknownRecoveryPoint) {
 			letter += fmt.Sprintf(" at recovery point %q", key.RecoveryPoint)
@@ -247,9 +247,10 @@ func (l *Lease) deadLetterReason(resumed time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.key
-	made, limit := l.attempt-1, l.flow.limit(k.requeued, k.Revision)
+	requeued := k.rareFields().requeued
+	made, limit := l.attempt-1, l.flow.limit(requeued, k.Revision)
 	if made >= limit && !l.exhaust(k, made, limit) {
-		return k.requeued.count(made, k.Revision)
+		return requeued.count(made, k.Revision)
 	}
 	if l.failCause(k) != nil {
 		return "" // the flow is failed, and only the attempts bound that
@@ -257,7 +258,7 @@ func (l *Lease) deadLetterReason(resumed time.Time) string {
 	// Without a bound the record would never expire, because each claim prolongs it.
 	cfg := &l.scope.service.cfg
 	bound := cfg.Retention + cfg.Lease + l.flow.cfg.InterimFor
-	since := latest(latest(k.CreatedAt, k.requeued.at), resumed)
+	since := latest(latest(k.CreatedAt, requeued.at), resumed)
 	if age := k.LockedAt.Sub(since); k.hasInterim && age > max(bound, l.flow.cfg.Deadline) {
 		return fmt.Sprintf("interim answers for %v", age)
 	}

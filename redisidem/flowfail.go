@@ -115,7 +115,7 @@ func (l *Lease) exhaust(key *Key, made, limit int) bool {
 		if l.lapsed {
 			return false
 		}
-		l.final, l.finalAt = key.requeued.count(made+1, key.Revision), key.Revision
+		l.final, l.finalAt = key.rareFields().requeued.count(made+1, key.Revision), key.Revision
 	}
 	switch {
 	case isCompensating(key), f.hasPassedReturn(key):

@@ -183,8 +183,8 @@ func (s *Service) describeRecord(info *KeyInfo, v protocol.Inspection) error {
 	}
 	info.Scope, info.Value, info.Method, info.Path, info.Flow = k.Scope, k.Value, k.Method, k.Path, k.Flow
 	info.RecoveryPoint, info.Revision, info.Attempts, info.StageAttempts = k.RecoveryPoint, k.Revision, k.Attempts, int(control.stageAttempts)
-	info.NotKept, info.DeadLetter, info.CreatedAt, info.LockedAt, info.Journal = k.notKept, k.DeadLetter, k.CreatedAt, k.leasedAt, k.Journal
-	info.LockedBy, info.CanceledAt = k.leasedBy, k.CanceledAt
+	info.NotKept, info.DeadLetter, info.CreatedAt, info.CanceledAt, info.Journal = k.notKept, k.DeadLetter, k.CreatedAt, k.CanceledAt, k.Journal
+	info.LockedAt, info.LockedBy = k.rareFields().leasedAt, k.rareFields().leasedBy
 	if v.Locked {
 		info.LeaseLeft = v.LockLife
 	}

@@ -81,6 +81,22 @@ func (k *Key) remembered(kept protocol.JournalLength) []JournalEntry {
 	return slices.Clip(k.Journal)
 }
 
+// copyForCommit returns a copy of the key. The journal of a key without entries has room for the
+// first one, in the same allocation.
+func (k *Key) copyForCommit() *Key {
+	if len(k.Journal) > 0 {
+		c := *k
+		return &c
+	}
+	var memory struct {
+		key   Key
+		first [1]JournalEntry
+	}
+	memory.key = *k
+	memory.key.Journal = memory.first[:0]
+	return &memory.key
+}
+
 // forgotten returns how many commits the journal does not have any more.
 func (k *Key) forgotten() int64 { return k.Revision - int64(len(k.Journal)) - k.merged }
 
@@ -105,7 +121,7 @@ func (l *Lease) warnOfJournal(ctx context.Context, key, next *Key) {
 		return
 	}
 	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the journal of a key is nearly full; a key with more commits cannot be undone",
-		attrKey(l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), slog.Int("commits", len(next.Journal)), slog.Int("limit", MaxUndoable))
+		attrKey(*l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), slog.Int("commits", len(next.Journal)), slog.Int("limit", MaxUndoable))
 }
 
 // journal returns how many entries the journal keeps when the outcome is committed. A key whose

@@ -69,34 +69,29 @@ type Key struct {
 	id          identity
 	fingerprint string
 	state       []byte
-	hasState    bool
 	earlier     []earlierState // by their revisions
-	hasInterim  bool           // the stored response is an interim one
-	interim     bool           // this call, or the one that it waited for, produced an interim answer
-	ownAnswer   bool           // this call made the answer
-	noReturn    bool           // it is behind its flow's point of no return
-	undoable    bool           // a stage was committed that its flow can undo
-	merged      int64          // how many commits were snoozes whose journal entries later ones have replaced
-	requeued    requeue
-	openAttempt openAttempt
-	refused     refusals
-	notKept     string    // the part of the result that could not be stored
-	leasedAt    time.Time // of the lease in the record that was not given back; its lock may have lapsed
-	leasedBy    string
-	origin      string // the traceparent of the request that made the key, or ""
-	generation  int64  // how many records were deleted, each within a retention of the next
-	original    view   // the fields as the library set them
+	hasState    bool
+	hasInterim  bool        // the stored response is an interim one
+	interim     bool        // this call, or the one that it waited for, produced an interim answer
+	ownAnswer   bool        // this call made the answer
+	noReturn    bool        // it is behind its flow's point of no return
+	undoable    bool        // a stage was committed that its flow can undo
+	merged      int64       // how many commits were snoozes whose journal entries later ones have replaced
+	notKept     string      // the part of the result that could not be stored
+	origin      string      // the traceparent of the request that made the key, or ""
+	rare        *rareFields // nil without any; what it points to never changes
+	original    view        // the fields as the library set them
 }
 
-// view holds the fields of a key that stages and journals read. Two views show whether a caller
-// changed them.
+// view holds the fields of a key that stages and journals read, besides the name. Two views show
+// whether a caller changed them.
 type view struct {
-	value, scope, method, path, point string
-	params                            *byte
-	size                              int
-	revision                          int64
-	created                           time.Time
-	response                          *Response
+	method, path, point string
+	params              *byte
+	size                int
+	revision            int64
+	created             int64 // in microseconds
+	response            *Response
 }
 
 // view returns the current fields of the key.
@@ -105,15 +100,14 @@ func (k *Key) view() view {
 	if len(k.Params) > 0 {
 		first = &k.Params[0]
 	}
-	return view{
-		k.Value, k.Scope, k.Method, k.Path, k.RecoveryPoint, first, len(k.Params), k.Revision, k.CreatedAt,
-		k.Response,
-	}
+	return view{k.Method, k.Path, k.RecoveryPoint, first, len(k.Params), k.Revision, k.CreatedAt.UnixMicro(), k.Response}
 }
 
 // unchanged reports whether the key's fields are as the library set them. It does not compare the
 // bytes that the fields point to.
-func (k *Key) unchanged() bool { return k.original == k.view() }
+func (k *Key) unchanged() bool {
+	return k.Value == k.id.Value && k.Scope == k.id.Scope && k.original == k.view()
+}
 
 // answer gives a finished key without a stored response the zero Response.
 func (k *Key) answer() {
@@ -138,6 +132,10 @@ func (k *Key) clone() *Key {
 		failure := *k.LastFailure
 		c.LastFailure = &failure
 	}
+	if k.rare != nil {
+		rare := *k.rare
+		c.rare = &rare
+	}
 	c.original = c.view()
 	return &c
 }
@@ -146,7 +144,7 @@ func (k *Key) clone() *Key {
 // whole reply, and would keep that in memory for as long as the key.
 func (k *Key) copyTexts() {
 	texts := []*string{
-		&k.Value, &k.Scope, &k.Method, &k.Path, &k.RecoveryPoint, &k.Flow, &k.LockedBy, &k.leasedBy, &k.id.Scope, &k.id.Value,
+		&k.Value, &k.Scope, &k.Method, &k.Path, &k.RecoveryPoint, &k.Flow, &k.LockedBy, &k.id.Scope, &k.id.Value,
 		&k.fingerprint, &k.notKept, &k.origin,
 	}
 	for i := range k.Journal {
@@ -157,6 +155,9 @@ func (k *Key) copyTexts() {
 	}
 	if k.LastFailure != nil {
 		texts = append(texts, &k.LastFailure.Owner, &k.LastFailure.Text)
+	}
+	if k.rare != nil {
+		texts = append(texts, &k.rare.leasedBy)
 	}
 	for _, text := range texts {
 		*text = strings.Clone(*text)
@@ -208,7 +209,7 @@ func (sc *Scope) identify(value string) (identity, error) {
 	if err := sc.validate(value); err != nil {
 		return identity{}, err
 	}
-	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)), nil
+	return sc.placeOf(value), nil
 }
 
 func (sc *Scope) validate(value string) error {

@@ -18,7 +18,7 @@ import (
 // callback does not fit.
 type Lease struct {
 	scope       *Scope
-	id          identity
+	id          *identity
 	token       string
 	lapsed      bool // the lease before it was not given back
 	fence       int64
@@ -41,6 +41,7 @@ type Lease struct {
 	ctx          context.Context // descends from stageContext
 	cancel       context.CancelCauseFunc
 
+	firstStage Stage      // a part of the lease, so that most leases need no other
 	committing sync.Mutex // one commit at a time, because each extends the revision of the last one
 
 	mu           sync.Mutex
@@ -127,8 +128,8 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	lapsed, openAttempt := key.leasedBy != "", key.openAttemptBefore(granted.Fence)
-	key.leasedAt, key.leasedBy = time.Time{}, ""
+	lapsed, openAttempt := key.rareFields().leasedBy != "", key.openAttemptBefore(granted.Fence)
+	key.rare = key.rare.withoutLease()
 	key.id, key.Attempts, key.LockedAt, key.interim, key.ownAnswer = id, granted.Attempts, granted.At, false, false
 	key.LockedBy = sc.service.cfg.Owner
 	if c.flow != nil && !c.unrunnable {
@@ -136,7 +137,7 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	}
 
 	l := &Lease{
-		scope: sc, id: id, token: g.token, lapsed: lapsed, openAttempt: openAttempt, fence: granted.Fence, attempt: granted.Attempt,
+		scope: sc, id: &key.id, token: g.token, lapsed: lapsed, openAttempt: openAttempt, fence: granted.Fence, attempt: granted.Attempt,
 		outer: cl.outer, flow: c.flow, key: key,
 		byCompleter: c.completing, byHand: c.byHand, onHung: c.onHung, began: g.sent, since: g.sent, sent: g.sent,
 	}
@@ -149,7 +150,6 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	l.stageContext = stageContext{caller, l}
 	l.ctx, l.cancel = context.WithCancelCause(&l.stageContext)
 	sc.service.inFlight.hold(l)
-	l.startRenewer()
 	return l, nil
 }
 

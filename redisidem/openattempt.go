@@ -23,11 +23,12 @@ func decodeOpenAttempt(s string) (openAttempt, error) {
 // openAttemptBefore returns when the last open attempt before a claim began that got this fence. k
 // is the record before the claim.
 func (k *Key) openAttemptBefore(fence int64) (began time.Time) {
-	if k.openAttempt.revision == k.Revision {
-		began = k.openAttempt.began
+	rare := k.rareFields()
+	if rare.open.revision == k.Revision {
+		began = rare.open.began
 	}
-	if k.leasedBy != "" && k.leasedAt.UnixMicro() != fence { // not the claim itself, whose reply was lost
-		began = latest(began, k.leasedAt)
+	if rare.leasedBy != "" && rare.leasedAt.UnixMicro() != fence { // not the claim itself, whose reply was lost
+		began = latest(began, rare.leasedAt)
 	}
 	return began
 }

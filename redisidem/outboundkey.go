@@ -39,15 +39,15 @@ func (st *Stage) CommittedKey(e JournalEntry, name string) string {
 }
 
 func (st *Stage) outboundKey(point string, revision int64, name string) string {
-	id := st.lease.id
+	id := *st.lease.id
 	b := append([]byte(nil), "redisidem/outbound/1"...)
 	b = protocol.AppendPart(b, id.Record)
 	b = protocol.AppendPart(b, st.key.fingerprint)
 	b = protocol.AppendPart(b, point)
 	b = binary.BigEndian.AppendUint64(b, uint64(revision)) //nolint:gosec // it is counted from 0
 	b = protocol.AppendPart(b, name)
-	if st.key.generation > 0 {
-		b = binary.BigEndian.AppendUint64(b, uint64(st.key.generation)) //nolint:gosec // it is counted from 0
+	if generation := st.key.rareFields().generation; generation > 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(generation)) //nolint:gosec // it is counted from 0
 	}
 	sum := sha256.Sum256(b)
 	u := uuid.UUID(sum[:16])

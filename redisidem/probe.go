@@ -22,8 +22,8 @@ func (s *Service) probeScope(name string) *Scope {
 	cfg.Observer, cfg.Retention = nil, cfg.Lease
 	probe := &Service{
 		cfg: cfg, client: s.client, redis: s.redis.WithRetention(cfg.Retention), inFlight: s.inFlight, listener: s.listener,
-		flights: s.flights, pending: s.pending, returning: s.returning,
+		flights: s.flights, timeouts: s.timeouts, pending: s.pending, returning: s.returning,
 		maxBackground: s.maxBackground,
 	}
-	return &Scope{service: probe, name: name}
+	return probe.Scope(name).Wait(0)
 }

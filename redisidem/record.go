@@ -93,7 +93,9 @@ func newKey(id identity, r encodedRequest, created protocol.Created) *Key {
 	k := &Key{
 		Value: id.Value, Scope: id.Scope, Method: r.method, Path: r.path, Params: r.params,
 		RecoveryPoint: Started, CreatedAt: created.At, id: id, fingerprint: r.fingerprint,
-		generation: created.Generation,
+	}
+	if created.Generation > 0 {
+		k.rare = &rareFields{generation: created.Generation}
 	}
 	k.original = k.view()
 	return k
@@ -153,6 +155,14 @@ type storedRecord struct {
 	snooze time.Duration // from the last commit on
 }
 
+// rare returns the key's rare fields, to be set.
+func (r *storedRecord) rare() *rareFields {
+	if r.key.rare == nil {
+		r.key.rare = &rareFields{}
+	}
+	return r.key.rare
+}
+
 // read reads one field.
 func (r *storedRecord) read(field, v string) (err error) {
 	k := r.key
@@ -203,13 +213,13 @@ func (r *storedRecord) read(field, v string) (err error) {
 	case fieldMerged:
 		k.merged, err = parseCount(fieldMerged, v)
 	case fieldRequeued:
-		k.requeued, err = decodeRequeue(v)
+		r.rare().requeued, err = decodeRequeue(v)
 	case fieldRefused:
-		k.refused, err = decodeRefusals(v)
+		r.rare().refused, err = decodeRefusals(v)
 	case fieldOpenAttempt:
-		k.openAttempt, err = decodeOpenAttempt(v)
+		r.rare().open, err = decodeOpenAttempt(v)
 	case fieldGeneration:
-		k.generation, err = decodeGeneration(v)
+		r.rare().generation, err = decodeGeneration(v)
 	default:
 		if n, ok := strings.CutPrefix(field, journalPrefix); ok {
 			var e JournalEntry
@@ -232,7 +242,7 @@ func (r *storedRecord) check() error {
 	k.Scope, k.Value, k.Method, k.Path = r.request.Scope, r.request.Value, r.request.Method, r.request.Path
 	k.CreatedAt = r.control.created
 	if r.control.leased {
-		k.leasedAt, k.leasedBy = time.UnixMicro(r.control.fence).UTC(), r.control.owner
+		r.rare().leasedAt, r.rare().leasedBy = time.UnixMicro(r.control.fence).UTC(), r.control.owner
 	}
 	switch {
 	case !r.hasControl:
@@ -352,7 +362,7 @@ func (o *encodedOutcome) replaces(k *Key) *Response {
 // apply returns the key after the commit of the outcome was accepted. entry is the commit's journal
 // entry, and kept the length of the journal.
 func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.JournalLength) *Key {
-	next := *k
+	next := k.copyForCommit()
 	next.RecoveryPoint = o.point
 	next.Revision++
 	next.DeadLetter = nil
@@ -382,10 +392,13 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	if o.snooze > 0 {
 		next.SnoozedUntil = entry.At.Add(o.snooze)
 	}
-	if o.merges(k) {
+	switch {
+	case o.merges(k):
 		next.merged++
 		next.Journal = append(slices.Clip(k.Journal[:len(k.Journal)-1]), entry)
-	} else {
+	case len(k.Journal) == 0:
+		next.Journal = append(next.Journal, entry)
+	default:
 		next.Journal = append(k.remembered(kept), entry)
 	}
 	if o.hasState {
@@ -393,7 +406,7 @@ func (o *encodedOutcome) apply(k *Key, entry JournalEntry, kept protocol.Journal
 	}
 	next.earlier = o.earlierAfter(k)
 	next.original = next.view()
-	return &next
+	return next
 }
 
 // A tombstone takes the place of a record that Delete has removed, for Config.Retention from then

@@ -8,57 +8,53 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// renewer keeps a lease alive. It renews the lease at each third of its length. Its watchdog
+// renewer keeps a lease alive. It renews the lease at each third of its length, and for the first
+// time up to a twelfth of it earlier, because one timer serves all leases until then. Its watchdog
 // cancels the stage at 0.9 of the length, counted from the moment at which the last successful
 // claim, renewal or kept commit was sent. Until then no other worker can get the key, unless an
-// operator unlocks it or the server's clock jumps ahead. Until the first third has passed, the
-// renewer is one timer without a goroutine.
+// operator unlocks it or the server's clock jumps ahead. Until the renewals begin, the renewer has
+// no timer and no goroutine.
 type renewer struct {
-	first    *time.Timer
+	begun    bool
 	watchdog *time.Timer
 	cancel   context.CancelFunc // ends the renewals, including one under way
 }
 
 // stop ends the renewer when the lease has ended or is lost. The caller holds the lease's mu.
 func (r *renewer) stop() {
-	if r.first != nil {
-		r.first.Stop()
-	}
 	if r.cancel != nil {
 		r.watchdog.Stop()
 		r.cancel()
 	}
 }
 
-func (l *Lease) startRenewer() {
+// untilRenewal returns how long after the claim the renewals begin at the latest.
+func (l *Lease) untilRenewal() time.Duration {
 	cfg := &l.scope.service.cfg
 	pause := cfg.Lease / 3
 	if cfg.MaxHold > 0 {
 		pause = min(pause, cfg.MaxHold)
 	}
-	// The timer may fire before the field is set, so renewUntilEnded waits for mu.
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lost == nil {
-		l.renewer.first = time.AfterFunc(time.Until(l.sent.Add(pause)), l.renewUntilEnded)
-	}
+	return pause
 }
 
-// renewUntilEnded renews the lease until it ends or is lost.
-func (l *Lease) renewUntilEnded() {
-	s := l.scope.service
+// beginRenewals begins the renewals of the lease if they have to begin before a time has passed.
+func (l *Lease) beginRenewals(before time.Duration) {
 	l.mu.Lock()
-	if l.ended || l.lost != nil {
-		l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.renewer.begun || l.ended || l.lost != nil || time.Since(l.sent)+before <= l.untilRenewal() {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
-	l.renewer.cancel = cancel
-	l.renewer.watchdog = time.AfterFunc(time.Until(l.sent.Add(l.reliableFor())), l.watch)
-	s.inFlight.add()
-	l.mu.Unlock()
-	defer s.inFlight.leave()
+	l.renewer = renewer{true, time.AfterFunc(time.Until(l.sent.Add(l.reliableFor())), l.watch), cancel}
+	l.scope.service.inFlight.add()
+	go l.renewUntilEnded(ctx)
+}
 
+// renewUntilEnded renews the lease until it ends or is lost.
+func (l *Lease) renewUntilEnded(ctx context.Context) {
+	s := l.scope.service
+	defer s.inFlight.leave()
 	for {
 		pause, cause := l.renewOnce(ctx)
 		if cause != nil {
@@ -110,7 +106,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	c := protocol.Renew{ID: l.id, Token: l.token, Fence: l.fence, Recovery: l.recovery(l.indexed())}
+	c := protocol.Renew{ID: *l.id, Token: l.token, Fence: l.fence, Recovery: l.recovery(l.indexed())}
 	if key := l.Key(); key.DeadLetter != nil {
 		c.DeadLetterOf = key.Flow
 	}

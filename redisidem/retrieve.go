@@ -30,7 +30,8 @@ func (s *Service) retrieve(ctx context.Context, id identity) (*Key, error) {
 func (s *Service) decodeRead(id identity, pairs []string, locked bool) (*Key, error) {
 	key, err := decodeRecord(id, s.valueCodec, pairs)
 	if err == nil && locked {
-		key.LockedAt, key.LockedBy = key.leasedAt, key.leasedBy
+		rare := key.rareFields()
+		key.LockedAt, key.LockedBy = rare.leasedAt, rare.leasedBy
 	}
 	return key, err
 }

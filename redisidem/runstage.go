@@ -56,5 +56,10 @@ func (l *Lease) checkMayBegin() error {
 func (l *Lease) stage() *Stage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &Stage{lease: l, key: l.key, attempt: l.attempt}
+	st := &l.firstStage
+	if st.lease != nil {
+		st = &Stage{} // the callback of the first stage may have kept its own
+	}
+	*st = Stage{lease: l, key: l.key, attempt: l.attempt}
+	return st
 }

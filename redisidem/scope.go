@@ -12,6 +12,7 @@ import (
 type Scope struct {
 	service *Service
 	name    string
+	hash    protocol.ScopeHash // of the name
 	wait    time.Duration
 }
 
@@ -20,7 +21,7 @@ type Scope struct {
 // to Redis. If the name is empty or longer than Config.MaxKeyBytes, every method that reads or
 // changes a key returns an [*InvalidError].
 func (s *Service) Scope(name string) *Scope {
-	return &Scope{service: s, name: name, wait: s.cfg.Wait}
+	return &Scope{service: s, name: name, hash: protocol.HashScope(name), wait: s.cfg.Wait}
 }
 
 // Wait returns a scope whose calls wait up to budget for a key that another worker has, in place of
@@ -38,5 +39,10 @@ func (sc *Scope) Name() string { return sc.name }
 // digest of scope and value. The key need not exist, and any value is accepted. The call sends
 // nothing to Redis.
 func (sc *Scope) ID(value string) string {
-	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, protocol.DigestOf(sc.name, value)).Digest
+	return sc.placeOf(value).Digest
+}
+
+// placeOf returns the place of a key's record. Any value is accepted.
+func (sc *Scope) placeOf(value string) identity {
+	return protocol.Identify(sc.service.cfg.Namespace, sc.name, value, sc.hash.DigestOf(sc.name, value))
 }

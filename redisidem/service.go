@@ -23,7 +23,8 @@ type Service struct {
 	cache      *cache // nil without CacheBytes
 	pauses     *pauses
 	valueCodec valueCodec
-	tracer     Tracer        // nil if Config.Observer is not one
+	tracer     Tracer // nil if Config.Observer is not one
+	timeouts   *sharedTimeouts
 	pending    *atomic.Int64 // commits that are tried again in the background
 	returning  *atomic.Int64 // leases that are given back in the background
 
@@ -50,6 +51,7 @@ func New(client redis.UniversalClient, cfg *Config) (*Service, error) {
 	if err := s.cfg.validate(); err != nil {
 		return nil, err
 	}
+	s.timeouts = &sharedTimeouts{after: s.cfg.Timeout}
 	var err error
 	if s.redis, err = protocol.New(&protocol.Options{
 		Redis: client, Namespace: s.cfg.Namespace, Timeout: s.cfg.Timeout, Lease: s.cfg.Lease, Retention: s.cfg.Retention,
@@ -93,13 +95,19 @@ func (s *Service) enter(ctx context.Context) error {
 // bounded returns a context for one operation on Redis: it ends with the caller's, or after
 // Config.Timeout.
 func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Done() == nil {
+		return timeoutContext{ctx, s.timeouts.begin()}, func() {}
+	}
 	return context.WithTimeout(ctx, s.cfg.Timeout)
 }
 
 // detached is bounded without the caller's cancellation: what a lease has begun must be ended
 // although its caller left.
 func (s *Service) detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+	if ctx.Done() != nil {
+		ctx = context.WithoutCancel(ctx)
+	}
+	return s.bounded(ctx)
 }
 
 // ask runs a script for a caller. Config.Timeout bounds it, it is refused after Close, and it

@@ -217,13 +217,29 @@ var mutants = []mutant{
 		name: "abandon-after-unknown", // the lease is given back although the result may be in flight
 		file: "redisidem/commitretry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
-		new:  "\ts.observe(ctx, unknown)\n\ts.abandonInBackground(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
+		new:  "\ts.observe(ctx, unknown)\n\ts.abandonInBackground(ctx, *l.id, l.token, protocol.Ending{}, 0)\n",
 	},
 	{
 		name: "attached", // the commit of a caller that has left is not sent
 		file: "redisidem/service.go",
-		old:  "return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)",
-		new:  "return context.WithTimeout(ctx, s.cfg.Timeout)",
+		old:  "\t\tctx = context.WithoutCancel(ctx)\n",
+		new:  "\t\treturn s.bounded(ctx)\n",
+	},
+	{
+		name: "endless", // an operation that is never cancelled has no timeout
+		file: "redisidem/sharedtimeout.go",
+		old:  "\ttime.AfterFunc(s.after, func() { close(t.passed) })\n",
+		new:  "",
+
+		killer: "TestOperationEndsWithinItsTimeout",
+	},
+	{
+		name: "unlooked", // the renewals of a lease do not begin
+		file: "redisidem/close.go",
+		old:  "\t\tlease.beginRenewals(pause)\n",
+		new:  "\t\t_, _ = lease, pause\n",
+
+		killer: "TestLeaseIsRenewedAtAThird",
 	},
 	{
 		name: "immortal", // the record of a new key never expires

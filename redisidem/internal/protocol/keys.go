@@ -39,14 +39,29 @@ const hexDigits = "0123456789abcdef"
 // The first bytes are a hash of the scope alone, so that a completer that has only the names of
 // keys can take turns between scopes.
 func DigestOf(scope, value string) [sha256.Size]byte {
+	return HashScope(scope).DigestOf(scope, value)
+}
+
+// ScopeHash is the part of a digest that all keys of a scope share.
+type ScopeHash [scopeBytes]byte
+
+// HashScope returns the hash of a scope.
+func HashScope(scope string) ScopeHash {
 	var space [512]byte
-	b := append(space[:0], "redisidem/key/2"...)
-	b = AppendPart(b, scope)
-	scopes := sha256.Sum256(b)
-	b = AppendPart(b, value)
-	sum := sha256.Sum256(b)
-	copy(sum[:scopeBytes], scopes[:])
+	sum := sha256.Sum256(appendScope(space[:0], scope))
 	sum[0] &= 0x7f // the name begins with a letter: a command line would take a dash for a flag
+	return ScopeHash(sum[:scopeBytes])
+}
+
+func appendScope(b []byte, scope string) []byte {
+	return AppendPart(append(b, "redisidem/key/2"...), scope)
+}
+
+// DigestOf is the function of that name, for a caller that has the hash of the scope.
+func (h ScopeHash) DigestOf(scope, value string) [sha256.Size]byte {
+	var space [512]byte
+	sum := sha256.Sum256(AppendPart(appendScope(space[:0], scope), value))
+	copy(sum[:], h[:])
 	return sum
 }
 
