@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"hash"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -159,9 +158,6 @@ func WholeRequest(d *Digest, r *http.Request, body *Body) error {
 // mediaType returns a Content-Type without its parameters, in lower case. It accepts any text:
 // values that are not media types are compared as they are.
 func mediaType(s string) string {
-	if t, _, err := mime.ParseMediaType(s); err == nil {
-		return t
-	}
 	t, _, _ := strings.Cut(s, ";")
 	return strings.ToLower(strings.TrimSpace(t))
 }

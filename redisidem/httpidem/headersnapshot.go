@@ -10,8 +10,8 @@ import (
 type headerSnapshot struct {
 	fields []headerField
 	space  struct {
-		fields [6]headerField
-		values [8]string
+		fields [5]headerField
+		values [6]string
 	}
 }
 
