@@ -76,7 +76,7 @@ func (l *Lease) abandonWith(ctx context.Context, reason error, a protocol.Abando
 	if a.DeadLetter != "" {
 		flow = l.flow
 	}
-	a.ID, a.Token, a.Recovery = *l.id, l.token, l.recovery(flow)
+	a.ID, a.Token, a.Recovery = l.id, l.token, l.recovery(flow)
 	a.Ending.Unsettled = l.unsettled.Load()
 	c := s.redis.NewAbandon(a)
 	var r protocol.Reply
@@ -87,7 +87,7 @@ func (l *Lease) abandonWith(ctx context.Context, reason error, a protocol.Abando
 		defer cancel()
 		r, err = s.redis.Run(bounded, c)
 	} else {
-		r, err = s.sendAbandon(ctx, *l.id, c, 0, func(r protocol.Reply) {
+		r, err = s.sendAbandon(ctx, l.id, c, 0, func(r protocol.Reply) {
 			if r.DeadLettered() {
 				emit(EventDeadLettered)
 			}
@@ -106,7 +106,7 @@ func (l *Lease) abandonRefused(ctx context.Context, reason error) {
 	s := l.scope.service
 	e := l.event(EventAbandoned)
 	e.Duration, e.Err = time.Since(l.began), reason
-	_, _ = s.sendAbandon(ctx, *l.id, s.redis.NewAbandon(protocol.Abandon{ID: *l.id, Token: l.token, Failure: l.failure(reason)}), 0, nil)
+	_, _ = s.sendAbandon(ctx, l.id, s.redis.NewAbandon(protocol.Abandon{ID: l.id, Token: l.token, Failure: l.failure(reason)}), 0, nil)
 	s.observe(ctx, e)
 }
 

@@ -39,7 +39,7 @@ func (l *Lease) adopt(ctx context.Context, st *Stage, newest *Flow, paused func(
 	}
 	if err != nil {
 		l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: key goes on in its version, because Adopt failed",
-			attrKey(*l.id), slog.String("from", s.flow.id), slog.String("to", s.next.id), attrErr(err))
+			attrKey(l.id), slog.String("from", s.flow.id), slog.String("to", s.next.id), attrErr(err))
 		return Outcome{}, false, nil
 	}
 	return o, !o.idle, nil
@@ -69,9 +69,9 @@ func (s *succession) resolve(l *Lease, key *Key, o Outcome) (Outcome, error) {
 		return o, invalid("EarlierVersion.Adopt", "returned a recovery point that %s does not have: %q", s.next, o.RecoveryPoint)
 	}
 	o.again, o.adoptedBy = true, s.next
-	e, err := o.encode(*l.id, key, l.scope.service.cfg.MaxValueBytes)
+	e, err := o.encode(l.id, key, l.scope.service.cfg.MaxValueBytes)
 	if err == nil {
-		err = e.keep(l.scope.service.valueCodec, *l.id, key)
+		err = e.keep(l.scope.service.valueCodec, l.id, key)
 	}
 	if err != nil {
 		return o, fmt.Errorf("EarlierVersion.Adopt: %w", err)

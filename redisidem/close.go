@@ -46,7 +46,7 @@ type inFlight struct {
 	mu        sync.Mutex
 	count     int
 	leases    map[*Lease]struct{} // each is counted
-	looks     *time.Timer         // at the leases whose renewals are to begin; nil before the first lease
+	looks     *time.Timer         // for look; nil before the first lease
 	looking   bool                // looks is running
 	closing   bool
 	cancelled bool          // ctx has ended
@@ -79,42 +79,44 @@ func (l *inFlight) add() {
 	l.mu.Unlock()
 }
 
-// hold registers a lease, so that its renewals begin in time and the end of ctx cancels it. The
+// hold registers a lease, so that its renewer begins in time and the end of ctx cancels it. The
 // caller is between enter and leave; release takes the place of that leave.
 func (l *inFlight) hold(lease *Lease) {
+	pause := lease.untilRenewal() / looksPerPause
 	l.mu.Lock()
 	l.leases[lease] = struct{}{}
 	over := l.cancelled
-	if !l.looking {
+	switch {
+	case l.looking || over:
+	case l.looks == nil:
+		l.looking, l.looks = true, time.AfterFunc(pause, func() { l.look(pause) })
+	default:
 		l.looking = true
-		pause := lease.untilRenewal() / looksPerPause
-		if l.looks == nil {
-			l.looks = time.AfterFunc(pause, func() { l.look(pause) })
-		} else {
-			l.looks.Reset(pause)
-		}
+		l.looks.Reset(pause)
 	}
 	l.mu.Unlock()
 	if over {
 		lease.lose(ErrClosed)
 	}
+	lease.beginRenewer(pause) // a claim that was answered late is due before the next look
 }
 
-// looksPerPause is how many looks are made at a lease before its renewals begin. One timer for all
-// leases costs less than one for each, because most end before their first renewal.
+// looksPerPause is how many looks are made at the leases in the time from a claim to its first
+// renewal. One timer for all leases costs less than one for each, because most leases end before
+// that.
 const looksPerPause = 4
 
-// look begins the renewals of the leases for which the next look would be late.
+// look begins the renewer of each lease whose first renewal is before the next look.
 func (l *inFlight) look(pause time.Duration) {
 	l.mu.Lock()
 	leases := slices.Collect(maps.Keys(l.leases))
-	l.looking = len(leases) > 0
+	l.looking = len(leases) > 0 && !l.cancelled
 	if l.looking {
 		l.looks.Reset(pause)
 	}
 	l.mu.Unlock()
 	for _, lease := range leases {
-		lease.beginRenewals(pause)
+		lease.beginRenewer(pause)
 	}
 }
 

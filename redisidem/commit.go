@@ -115,7 +115,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 		}
 	}
 	s := l.scope.service
-	e, err := o.encode(*l.id, key, s.cfg.MaxValueBytes)
+	e, err := o.encode(l.id, key, s.cfg.MaxValueBytes)
 	if err != nil {
 		return e, err
 	}
@@ -129,8 +129,8 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 	if left := l.deadlineIn(key); left > 0 && e.snooze > 0 {
 		e.snooze = min(e.snooze, max(left, time.Millisecond))
 	}
-	if err = e.keep(s.valueCodec, *l.id, key); err == nil {
-		e.keepEarlierState(s.valueCodec, *l.id, key, l.flow)
+	if err = e.keep(s.valueCodec, l.id, key); err == nil {
+		e.keepEarlierState(s.valueCodec, l.id, key, l.flow)
 	}
 	return e, err
 }
@@ -138,7 +138,7 @@ func (l *Lease) encode(o Outcome, key *Key) (encodedOutcome, error) {
 func (l *Lease) commitCall(key *Key, e encodedOutcome, keep bool) protocol.Call {
 	s := l.scope.service
 	c := protocol.Commit{
-		ID: *l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, From: e.committedFrom(key.RecoveryPoint),
+		ID: l.id, Token: l.token, Fence: l.fence, Revision: key.Revision, Attempt: l.attempt, From: e.committedFrom(key.RecoveryPoint),
 		Keep: keep, Journal: l.journal(key, &e), Outcome: e.fields(key), Effects: effectCalls(e.effects), DeadLetter: key.DeadLetter != nil,
 		Snoozed: e.waits, Merged: e.merges(key),
 	}
@@ -193,7 +193,7 @@ func (l *Lease) applyReply(ctx context.Context, try commitTry, r protocol.Reply,
 		}
 		l.lose(ErrFenced)
 		if key.Flow != "" { // a cancel leaves the lock, which keeps the compensations waiting
-			s.abandonInBackground(ctx, *l.id, l.token, protocol.Ending{}, 0)
+			s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{}, 0)
 		}
 		return key, false, ErrFenced
 	case protocol.StatusGone, protocol.StatusForgotten:

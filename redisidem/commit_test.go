@@ -402,3 +402,20 @@ func TestRefusalThatNoReplicaKnowsIsUnknown(t *testing.T) {
 		}
 	}
 }
+
+// TestCommitAlthoughTheKeyWasOverwritten checks that the fields of a key that a program has do not
+// decide which record its lease commits to.
+func TestCommitAlthoughTheKeyWasOverwritten(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		sc := b.service(redisidem.Config{}).Scope("a")
+		lease := locked(b, sc, "k")
+		*lease.Key() = redisidem.Key{RecoveryPoint: redisidem.Started}
+		_, err := lease.Commit(ctx, redisidem.Finish(redisidem.JSON(200, "done")))
+		mustBe(b, err, nil)
+		key, err := sc.Retrieve(ctx, "k")
+		mustBe(b, err, nil)
+		if !key.Finished() {
+			b.Errorf("the key is at %q", key.RecoveryPoint)
+		}
+	})
+}

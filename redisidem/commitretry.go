@@ -80,7 +80,7 @@ func (l *Lease) retryCommit(ctx context.Context, c protocol.Call, e encodedOutco
 
 	again, kept := c.WithoutKeep() // no further stage runs under the lease
 	err := &commitUnknownError{errors.Unwrap(why)}
-	if !s.retryInBackground(ctx, s.pending, *l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) }) {
+	if !s.retryInBackground(ctx, s.pending, l.id, func(ctx context.Context) { l.repeatCommit(ctx, again, e, kept) }) {
 		l.observeDropped(ctx, err)
 	}
 	return err
@@ -114,7 +114,7 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 		case !stored:
 			l.dropCommit(ctx, err)
 		case kept: // even if its lock has lapsed, because the attempt would count otherwise
-			s.abandonInBackground(ctx, *l.id, l.token, protocol.Ending{NothingDone: true}, 0)
+			s.abandonInBackground(ctx, l.id, l.token, protocol.Ending{NothingDone: true}, 0)
 		}
 		return true
 	})
@@ -126,7 +126,7 @@ func (l *Lease) repeatCommit(ctx context.Context, c protocol.Call, e encodedOutc
 // dropCommit logs and reports that a commit's fate stays unknown, or that it was refused.
 func (l *Lease) dropCommit(ctx context.Context, why error) {
 	l.observeDropped(ctx, why)
-	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: commit given up", attrKey(*l.id), attrErr(why))
+	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: commit given up", attrKey(l.id), attrErr(why))
 }
 
 func (l *Lease) observeDropped(ctx context.Context, why error) {

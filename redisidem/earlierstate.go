@@ -119,7 +119,7 @@ func (l *Lease) warnOfEarlierStates(ctx context.Context, key *Key, e *encodedOut
 		return
 	}
 	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: an earlier state of a key was not kept; compensations that ask for it get an error",
-		attrKey(*l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), attrErr(e.losesEarlier))
+		attrKey(l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), attrErr(e.losesEarlier))
 }
 
 // field returns the name of the field in the record. The codec binds the state to it.

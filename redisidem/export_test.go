@@ -56,6 +56,13 @@ func fingerprintOf(text string) (f fingerprint) {
 	return f
 }
 
+// Looking reports whether the timer for the first renewals of leases is running.
+func (s *Service) Looking() bool {
+	s.inFlight.mu.Lock()
+	defer s.inFlight.mu.Unlock()
+	return s.inFlight.looking
+}
+
 // SetMaxBackground replaces the number of calls of one kind that are retried at the same time.
 func (s *Service) SetMaxBackground(n int64) { s.maxBackground = n }
 

@@ -38,7 +38,7 @@ func (l *Lease) reportHung(cause error) {
 	e := l.event(EventHung)
 	e.Scope, e.Duration, e.Err = l.id.Scope, time.Since(since), cause
 	ctx := context.WithoutCancel(l.ctx)
-	s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: a stage goes on although its context has ended", attrKey(*l.id),
+	s.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: a stage goes on although its context has ended", attrKey(l.id),
 		slog.String("flow", e.Flow), slog.String("stage", e.Stage), slog.Time("since", since), attrErr(cause))
 	s.observe(ctx, e)
 }

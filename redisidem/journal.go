@@ -121,7 +121,7 @@ func (l *Lease) warnOfJournal(ctx context.Context, key, next *Key) {
 		return
 	}
 	l.scope.service.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "redisidem: the journal of a key is nearly full; a key with more commits cannot be undone",
-		attrKey(*l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), slog.Int("commits", len(next.Journal)), slog.Int("limit", MaxUndoable))
+		attrKey(l.id), slog.String("flow", l.flow.id), slog.String("stage", key.RecoveryPoint), slog.Int("commits", len(next.Journal)), slog.Int("limit", MaxUndoable))
 }
 
 // journal returns how many entries the journal keeps when the outcome is committed. A key whose

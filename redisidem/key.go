@@ -79,7 +79,7 @@ type Key struct {
 	merged      int64       // how many commits were snoozes whose journal entries later ones have replaced
 	notKept     string      // the part of the result that could not be stored
 	origin      string      // the traceparent of the request that made the key, or ""
-	rare        *rareFields // nil without any; what it points to never changes
+	rare        *rareFields // nil without any; never changed
 	original    view        // the fields as the library set them
 }
 

@@ -56,7 +56,7 @@ func (l *Lease) failure(err error) (failure []byte) {
 	l.mu.Lock()
 	key, attempt := l.key, l.attempt
 	l.mu.Unlock()
-	stored, err := s.valueCodec.encode(*l.id, key.fingerprint, fieldLastFailure, 0, []byte(failureText(err)))
+	stored, err := s.valueCodec.encode(l.id, key.fingerprint, fieldLastFailure, 0, []byte(failureText(err)))
 	if err != nil {
 		return nil // the attempt ends in any case, and its caller gets the error
 	}

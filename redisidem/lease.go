@@ -18,7 +18,7 @@ import (
 // callback does not fit.
 type Lease struct {
 	scope       *Scope
-	id          *identity
+	id          identity
 	token       string
 	lapsed      bool // the lease before it was not given back
 	fence       int64
@@ -137,7 +137,7 @@ func (cl *claimant) newLease(c *claim, g grant) (*Lease, error) {
 	}
 
 	l := &Lease{
-		scope: sc, id: &key.id, token: g.token, lapsed: lapsed, openAttempt: openAttempt, fence: granted.Fence, attempt: granted.Attempt,
+		scope: sc, id: id, token: g.token, lapsed: lapsed, openAttempt: openAttempt, fence: granted.Fence, attempt: granted.Attempt,
 		outer: cl.outer, flow: c.flow, key: key,
 		byCompleter: c.completing, byHand: c.byHand, onHung: c.onHung, began: g.sent, since: g.sent, sent: g.sent,
 	}

@@ -39,7 +39,7 @@ func (st *Stage) CommittedKey(e JournalEntry, name string) string {
 }
 
 func (st *Stage) outboundKey(point string, revision int64, name string) string {
-	id := *st.lease.id
+	id := st.lease.id
 	b := append([]byte(nil), "redisidem/outbound/1"...)
 	b = protocol.AppendPart(b, id.Record)
 	b = protocol.AppendPart(b, st.key.fingerprint)

@@ -8,14 +8,12 @@ import (
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
 )
 
-// renewer keeps a lease alive. It renews the lease at each third of its length, and for the first
-// time up to a twelfth of it earlier, because one timer serves all leases until then. Its watchdog
+// renewer keeps a lease alive. It renews the lease at each third of its length. Its watchdog
 // cancels the stage at 0.9 of the length, counted from the moment at which the last successful
 // claim, renewal or kept commit was sent. Until then no other worker can get the key, unless an
-// operator unlocks it or the server's clock jumps ahead. Until the renewals begin, the renewer has
-// no timer and no goroutine.
+// operator unlocks it or the server's clock jumps ahead. The zero renewer is one that has not begun
+// yet: see [inFlight.look].
 type renewer struct {
-	begun    bool
 	watchdog *time.Timer
 	cancel   context.CancelFunc // ends the renewals, including one under way
 }
@@ -28,7 +26,7 @@ func (r *renewer) stop() {
 	}
 }
 
-// untilRenewal returns how long after the claim the renewals begin at the latest.
+// untilRenewal returns how long after the claim the first renewal is.
 func (l *Lease) untilRenewal() time.Duration {
 	cfg := &l.scope.service.cfg
 	pause := cfg.Lease / 3
@@ -38,35 +36,39 @@ func (l *Lease) untilRenewal() time.Duration {
 	return pause
 }
 
-// beginRenewals begins the renewals of the lease if they have to begin before a time has passed.
-func (l *Lease) beginRenewals(before time.Duration) {
+// beginRenewer begins the renewer if the first renewal is before this time has passed.
+func (l *Lease) beginRenewer(before time.Duration) {
+	first := time.Until(l.began.Add(l.untilRenewal()))
+	if first >= before {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.renewer.begun || l.ended || l.lost != nil || time.Since(l.sent)+before <= l.untilRenewal() {
+	if l.renewer.cancel != nil || l.ended || l.lost != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(l.ctx))
-	l.renewer = renewer{true, time.AfterFunc(time.Until(l.sent.Add(l.reliableFor())), l.watch), cancel}
+	l.renewer = renewer{time.AfterFunc(time.Until(l.sent.Add(l.reliableFor())), l.watch), cancel}
 	l.scope.service.inFlight.add()
-	go l.renewUntilEnded(ctx)
+	go l.renewUntilEnded(ctx, first)
 }
 
-// renewUntilEnded renews the lease until it ends or is lost.
-func (l *Lease) renewUntilEnded(ctx context.Context) {
+// renewUntilEnded renews the lease until it ends or is lost, for the first time after a pause.
+func (l *Lease) renewUntilEnded(ctx context.Context, pause time.Duration) {
 	s := l.scope.service
 	defer s.inFlight.leave()
 	for {
-		pause, cause := l.renewOnce(ctx)
-		if cause != nil {
-			l.lose(cause)
-			return
-		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		case <-s.inFlight.ctx.Done():
 			l.lose(ErrClosed)
+			return
+		}
+		var cause error
+		if pause, cause = l.renewOnce(ctx); cause != nil {
+			l.lose(cause)
 			return
 		}
 	}
@@ -76,14 +78,14 @@ func (l *Lease) renewUntilEnded(ctx context.Context) {
 // is lost.
 func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 	cfg := &l.scope.service.cfg
-	hold := time.Duration(1<<63 - 1)
 	if cfg.MaxHold > 0 {
-		l.mu.Lock()
-		hold = cfg.MaxHold - time.Since(l.since)
-		l.mu.Unlock()
+		hold := l.holdLeft()
 		if hold <= 0 {
 			return 0, ErrMaxHold
 		}
+		bounded, cancel := context.WithTimeout(ctx, hold)
+		defer cancel()
+		ctx = bounded
 	}
 	if !l.isReliable() {
 		return 0, ErrLeaseLost
@@ -96,7 +98,17 @@ func (l *Lease) renewOnce(ctx context.Context) (time.Duration, error) {
 		// in time.
 		pause = cfg.Lease / 10
 	}
-	return min(pause, hold), nil
+	if cfg.MaxHold > 0 {
+		pause = min(pause, l.holdLeft())
+	}
+	return pause, nil
+}
+
+// holdLeft returns how much of Config.MaxHold the stage has left.
+func (l *Lease) holdLeft() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.scope.service.cfg.MaxHold - time.Since(l.since)
 }
 
 // renew asks Redis for the lease's full length. It returns nil if the lease was renewed or has
@@ -106,7 +118,7 @@ func (l *Lease) renew(ctx context.Context) error {
 	sent := time.Now()
 	bounded, cancel := s.bounded(ctx)
 	defer cancel()
-	c := protocol.Renew{ID: *l.id, Token: l.token, Fence: l.fence, Recovery: l.recovery(l.indexed())}
+	c := protocol.Renew{ID: l.id, Token: l.token, Fence: l.fence, Recovery: l.recovery(l.indexed())}
 	if key := l.Key(); key.DeadLetter != nil {
 		c.DeadLetterOf = key.Flow
 	}

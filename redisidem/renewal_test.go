@@ -62,6 +62,110 @@ func TestMaxHoldEndsALeaseThatHangs(t *testing.T) {
 	})
 }
 
+// TestMaxHoldEndsALeaseThatItsHolderRenews checks that Lease.Renew does not put MaxHold off.
+func TestMaxHoldEndsALeaseThatItsHolderRenews(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		lease := locked(b, b.service(redisidem.Config{Lease: 10 * time.Second, MaxHold: 30 * time.Second}).Scope("a"), "k")
+		began := time.Now()
+		for time.Since(began) < time.Minute && lease.Context().Err() == nil {
+			_ = lease.Renew(ctx)
+			time.Sleep(time.Second)
+		}
+		mustBe(b, context.Cause(lease.Context()), redisidem.ErrMaxHold)
+		if took := time.Since(began); took > 31*time.Second {
+			b.Errorf("it ends after %v", took)
+		}
+		_ = lease.Abandon(ctx)
+	})
+}
+
+// TestMaxHoldEndsALeaseWhoseServerIsSilent has a renewal under way when the time is over.
+func TestMaxHoldEndsALeaseWhoseServerIsSilent(t *testing.T) {
+	for _, test := range []struct{ lease, hold, silent time.Duration }{
+		{60 * time.Second, 10 * time.Second, 0},
+		{10 * time.Second, 47 * time.Second, 46 * time.Second},
+	} {
+		t.Run(test.hold.String(), func(t *testing.T) {
+			inBubble(t, func(b *bubble) {
+				sc := b.service(redisidem.Config{Lease: test.lease, MaxHold: test.hold}).Scope("a")
+				other := locked(b, sc, "other") // so that the looks do not begin with the next lease
+				time.Sleep(100 * time.Millisecond)
+				lease := locked(b, sc, "k")
+				mustBe(b, other.Abandon(ctx), nil)
+				began := time.Now()
+				time.Sleep(test.silent)
+				b.freeze()
+				<-lease.Context().Done()
+				mustBe(b, context.Cause(lease.Context()), redisidem.ErrMaxHold)
+				if took := time.Since(began); took != test.hold {
+					b.Errorf("it ends after %v, want %v", took, test.hold)
+				}
+				b.thaw()
+				_ = lease.Abandon(ctx)
+			})
+		})
+	}
+}
+
+// TestClaimThatIsAnsweredLateIsRenewedAtOnce checks that the time before the answer counts.
+func TestClaimThatIsAnsweredLateIsRenewedAtOnce(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		rec := &recorder{}
+		sc := b.service(redisidem.Config{Lease: time.Minute, Timeout: time.Minute, Observer: rec}).Scope("a")
+		start(b, sc, "k")
+		b.freeze()
+		time.AfterFunc(40*time.Second, b.thaw)
+		sent := time.Now()
+		lease, err := sc.Lock(ctx, "k")
+		mustBe(b, err, nil)
+		if took := time.Since(sent); took < 40*time.Second {
+			b.Fatalf("the claim was answered after %v", took)
+		}
+		time.Sleep(time.Second)
+		if got := rec.count(redisidem.EventRenewed); got != 1 {
+			b.Errorf("renewed %d times, want 1", got)
+		}
+		mustBe(b, lease.Abandon(ctx), nil)
+	})
+}
+
+// TestLeaseBetweenTwoLooksIsRenewedAtAThird takes a lease while the looks for another one go on.
+func TestLeaseBetweenTwoLooksIsRenewedAtAThird(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		rec := &recorder{}
+		sc := b.service(redisidem.Config{Lease: 9 * time.Second, Observer: rec}).Scope("a")
+		other := locked(b, sc, "other")
+		time.Sleep(100 * time.Millisecond)
+		lease := locked(b, sc, "k")
+		mustBe(b, other.Abandon(ctx), nil)
+		time.Sleep(3*time.Second - time.Millisecond)
+		if got := rec.count(redisidem.EventRenewed); got != 0 {
+			b.Errorf("renewed %d times before a third has passed", got)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if got := rec.count(redisidem.EventRenewed); got != 1 {
+			b.Errorf("renewed %d times at a third, want 1", got)
+		}
+		mustBe(b, lease.Abandon(ctx), nil)
+	})
+}
+
+// TestLooksEndWithTheService closes a service while a program still has a lease.
+func TestLooksEndWithTheService(t *testing.T) {
+	inBubble(t, func(b *bubble) {
+		svc := b.service(redisidem.Config{MaxHold: -1})
+		lease := locked(b, svc.Scope("a"), "k")
+		over, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		mustBe(b, svc.Close(over), context.DeadlineExceeded)
+		time.Sleep(time.Minute)
+		if svc.Looking() {
+			b.Error("the service still looks at its leases")
+		}
+		_ = lease.Abandon(ctx)
+	})
+}
+
 // TestTrapL13LostLeaseIsNotRenewed checks that a lease is not renewed after it was reported lost:
 // its work has stopped, and others wait for its end.
 func TestTrapL13LostLeaseIsNotRenewed(t *testing.T) {

@@ -92,8 +92,8 @@ func (s *Service) enter(ctx context.Context) error {
 	return s.inFlight.enter()
 }
 
-// bounded returns a context for one operation on Redis: it ends with the caller's, or after
-// Config.Timeout.
+// bounded returns a context for one operation on Redis: it ends with the caller's, and after
+// Config.Timeout at the latest.
 func (s *Service) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if ctx.Done() == nil {
 		return timeoutContext{ctx, s.timeouts.begin()}, func() {}

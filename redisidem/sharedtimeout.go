@@ -13,8 +13,8 @@ type sharedTimeouts struct {
 	last  atomic.Pointer[sharedTimeout]
 }
 
-// sharing is the part of a timeout by which operations may begin apart and share it. An operation's
-// time is shorter by so much at most, and a service has at most sharing+1 timeouts at a time.
+// Operations that begin within a part of the timeout share one: 1/sharing of it. An operation has
+// so much less time at most, and a service has at most sharing+1 timeouts at a time.
 const sharing = 64
 
 // sharedTimeout is a time at which operations end.
@@ -27,8 +27,10 @@ type sharedTimeout struct {
 func (s *sharedTimeouts) begin() *sharedTimeout {
 	now := time.Now()
 	last := s.last.Load()
-	if last != nil && last.at.Sub(now) > s.after-s.after/sharing {
-		return last
+	if last != nil {
+		if left := last.at.Sub(now); left > s.after-s.after/sharing && left <= s.after {
+			return last
+		}
 	}
 	t := &sharedTimeout{now.Add(s.after), make(chan struct{})}
 	if !s.last.CompareAndSwap(last, t) {
@@ -38,8 +40,8 @@ func (s *sharedTimeouts) begin() *sharedTimeout {
 	return t
 }
 
-// timeoutContext is a context that ends only with its timeout, and has the values of another one
-// that never ends.
+// timeoutContext is a context that ends with its timeout, and has the values of another one that
+// has no end of its own.
 type timeoutContext struct {
 	values context.Context
 	*sharedTimeout

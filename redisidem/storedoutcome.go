@@ -93,7 +93,7 @@ func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 	if limit := st.outcomeCodec().limit; len(plain) > limit {
 		return nil, o, invalid("Outcome", "is %d bytes long with all its parts, more than can be decoded (%d)", len(plain), limit)
 	}
-	b, err := st.outcomeCodec().encode(*st.lease.id, st.key.fingerprint, st.outcomeField(), 0, plain)
+	b, err := st.outcomeCodec().encode(st.lease.id, st.key.fingerprint, st.outcomeField(), 0, plain)
 	return b, o, err
 }
 
@@ -101,7 +101,7 @@ func (st *Stage) EncodeOutcome(o Outcome) ([]byte, Outcome, error) {
 // the stage for this key. Bytes of a later version of the library or of another [Codec] are
 // [ErrDamaged]. With a codec that authenticates, so are those of another key or recovery point.
 func (st *Stage) DecodeOutcome(b []byte) (Outcome, error) {
-	plain, err := st.outcomeCodec().decode(*st.lease.id, st.key.fingerprint, st.outcomeField(), 0, b)
+	plain, err := st.outcomeCodec().decode(st.lease.id, st.key.fingerprint, st.outcomeField(), 0, b)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -172,7 +172,7 @@ func (st *Stage) check(o Outcome) (encodedOutcome, error) {
 	if err != nil {
 		return encodedOutcome{}, err
 	}
-	return o.encode(*l.id, st.key, l.scope.service.cfg.MaxValueBytes)
+	return o.encode(l.id, st.key, l.scope.service.cfg.MaxValueBytes)
 }
 
 // resolve turns an outcome into the one that is committed, as the flow of the stage does.

@@ -217,7 +217,7 @@ var mutants = []mutant{
 		name: "abandon-after-unknown", // the lease is given back although the result may be in flight
 		file: "redisidem/commitretry.go",
 		old:  "\ts.observe(ctx, unknown)\n",
-		new:  "\ts.observe(ctx, unknown)\n\ts.abandonInBackground(ctx, *l.id, l.token, protocol.Ending{}, 0)\n",
+		new:  "\ts.observe(ctx, unknown)\n\ts.abandonInBackground(ctx, l.id, l.token, protocol.Ending{}, 0)\n",
 	},
 	{
 		name: "attached", // the commit of a caller that has left is not sent
@@ -236,10 +236,26 @@ var mutants = []mutant{
 	{
 		name: "unlooked", // the renewals of a lease do not begin
 		file: "redisidem/close.go",
-		old:  "\t\tlease.beginRenewals(pause)\n",
-		new:  "\t\t_, _ = lease, pause\n",
+		old:  "\t\tlease.beginRenewer(pause)\n",
+		new:  "\t\t_ = lease\n",
 
 		killer: "TestLeaseIsRenewedAtAThird",
+	},
+	{
+		name: "lookedlate", // a claim that was answered late is not renewed before the next look
+		file: "redisidem/close.go",
+		old:  "\tlease.beginRenewer(pause) // a claim",
+		new:  "\t// a claim",
+
+		killer: "TestClaimThatIsAnsweredLateIsRenewedAtOnce",
+	},
+	{
+		name: "outholds", // the time of a renewal adds to MaxHold
+		file: "redisidem/renewal.go",
+		old:  "\t\tctx = bounded\n",
+		new:  "\t\t_ = bounded\n",
+
+		killer: "TestMaxHoldEndsALeaseWhoseServerIsSilent",
 	},
 	{
 		name: "immortal", // the record of a new key never expires

@@ -77,8 +77,7 @@ func newSizedCall(script *lua.Script, long bool, nonce string, keys ...string) C
 
 // key returns the n-th key, counted from 0. The first one decides where the call goes.
 func (c *Call) key(n int) string {
-	key, _ := c.words[3+n].(string)
-	return key
+	return c.words[3+n].(string) //nolint:forcetypeassert // newSizedCall adds no others
 }
 
 // lock returns the key's lock, for a stepwise call.
