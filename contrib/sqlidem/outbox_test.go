@@ -174,6 +174,35 @@ func TestRelayKeepsTheOrderOfEachKey(t *testing.T) {
 	})
 }
 
+// TestFailedEventIsNotOvertakenInItsBatch has all events of a key in one batch.
+func TestFailedEventIsNotOvertakenInItsBatch(t *testing.T) {
+	onEach(t, func(t *testing.T, db *database) {
+		sc, _, _ := scope(t)
+		store := db.store(t)
+		if _, err := sc.DoFlow(t.Context(), "k", request, publishing(t, store, nil)); err != nil {
+			t.Fatal(err)
+		}
+		const all = "one0 one1 two0 two1"
+		failed := false
+		r := receiver{fail: func(sqlidem.Event) error {
+			if !failed {
+				failed = true
+				return errors.New("no answer")
+			}
+			return nil
+		}}
+		relay := relay(t, store, &r)
+		for deadline := time.Now().Add(time.Minute); r.of("k") != all; time.Sleep(20 * time.Millisecond) {
+			if _, err := relay.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.of("k"); got != all[:min(len(got), len(all))] || time.Now().After(deadline) {
+				t.Fatalf("the events came as %q", got)
+			}
+		}
+	})
+}
+
 func TestAnotherRelayTakesOverFromOneThatDied(t *testing.T) {
 	onEach(t, func(t *testing.T, db *database) {
 		sc, _, _ := scope(t)

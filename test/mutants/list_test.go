@@ -749,7 +749,7 @@ var mutants = []mutant{
 		old:  "failed[e.Key] = !sent",
 		new:  "failed[e.Key] = false",
 
-		killer: "TestRelayKeepsTheOrderOfEachKey",
+		killer: "TestFailedEventIsNotOvertakenInItsBatch",
 	},
 	{
 		name: "freshanswers", // a duplicate of a message gets other answers than the message
