@@ -101,25 +101,6 @@ func (l *inFlight) hold(lease *Lease) {
 	lease.beginRenewer(pause) // a claim that was answered late is due before the next look
 }
 
-// looksPerPause is how many looks are made at the leases in the time from a claim to its first
-// renewal. One timer for all leases costs less than one for each, because most leases end before
-// that.
-const looksPerPause = 4
-
-// look begins the renewer of each lease whose first renewal is before the next look.
-func (l *inFlight) look(pause time.Duration) {
-	l.mu.Lock()
-	leases := slices.Collect(maps.Keys(l.leases))
-	l.looking = len(leases) > 0 && !l.cancelled
-	if l.looking {
-		l.looks.Reset(pause)
-	}
-	l.mu.Unlock()
-	for _, lease := range leases {
-		lease.beginRenewer(pause)
-	}
-}
-
 // release is leave for a lease that was registered with hold. Repeated calls do nothing.
 func (l *inFlight) release(lease *Lease) {
 	l.mu.Lock()

@@ -3,6 +3,8 @@ package redisidem
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/redisidem/redisidem/redisidem/internal/protocol"
@@ -34,6 +36,25 @@ func (l *Lease) untilRenewal() time.Duration {
 		pause = min(pause, cfg.MaxHold)
 	}
 	return pause
+}
+
+// looksPerPause is how many looks are made at the leases in the time from a claim to its first
+// renewal. One timer for all leases costs less than one for each, because most leases end before
+// that.
+const looksPerPause = 4
+
+// look begins the renewer of each lease whose first renewal is before the next look.
+func (l *inFlight) look(pause time.Duration) {
+	l.mu.Lock()
+	leases := slices.Collect(maps.Keys(l.leases))
+	l.looking = len(leases) > 0 && !l.cancelled
+	if l.looking {
+		l.looks.Reset(pause)
+	}
+	l.mu.Unlock()
+	for _, lease := range leases {
+		lease.beginRenewer(pause)
+	}
 }
 
 // beginRenewer begins the renewer if the first renewal is before this time has passed.

@@ -13,8 +13,9 @@ type sharedTimeouts struct {
 	last  atomic.Pointer[sharedTimeout]
 }
 
-// Operations that begin within a part of the timeout share one: 1/sharing of it. An operation has
-// so much less time at most, and a service has at most sharing+1 timeouts at a time.
+// sharing is into how many parts a timeout is divided. Operations that begin within one part share
+// a timeout, so an operation can have one part less time. A service has at most sharing+1 timeouts
+// under way.
 const sharing = 64
 
 // sharedTimeout is a time at which operations end.

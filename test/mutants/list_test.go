@@ -235,7 +235,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "unlooked", // the renewals of a lease do not begin
-		file: "redisidem/close.go",
+		file: "redisidem/renewal.go",
 		old:  "\t\tlease.beginRenewer(pause)\n",
 		new:  "\t\t_ = lease\n",
 
